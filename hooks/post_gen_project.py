@@ -1,0 +1,379 @@
+"""Prove that what was written is whole. Creates nothing, removes nothing, fixes nothing.
+
+Cookiecutter renders this file and runs the copy in the new project. Only RAW changes: the rest is
+plain Python, 3.10 or newer, which the tests import as it stands.
+"""
+
+import sys
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of the copy, $TMPDIR: a stray yaml.py there would be imported
+
+import ast
+import configparser
+import json
+import os
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    tomllib = None
+try:
+    import yaml
+except ImportError:  # cookiecutter brings it, a test may not
+    yaml = None
+
+RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
+
+STOP_BUDGET = 28  # seconds; supervisord stops one program after another, hosts kill after 30
+PROGRAMS = ["program:celery_beat", "program:celery_worker", "program:django"]
+PROCFILE = ["beat", "release", "web", "worker"]
+BY_TARGET = {"render.yaml": ("render", "render_services"), "Procfile": ("procfile",)}
+RENDERED = {
+    "REDIS_CERT_REQS": "__cert_reqs",
+    "REDIS_CHECK_HOSTNAME": "__check_hostname",
+    "REDIS_DATABASES": "__databases",
+    "REDIS_MAX_CONNECTIONS": "__max_connections",
+    "REDIS_ALLOW_PLAINTEXT": "__plaintext_hosts",
+    "CELERY_POLLING_INTERVAL": "__polling_interval",
+    "CELERY_REMOTE_CONTROL": "__remote_control",
+}
+
+TAGS = re.compile("{[{" + "%]")  # joined here, or it would be a tag in this file
+SHELL = re.compile(r"\b\w*sh\s+-\w*c\b|&&|\|")
+PINNED = re.compile(r"[\w.-]+(\[[\w,.-]+\])?==[\w.!+]+( *;.*?)?( --hash=sha256:[0-9a-f]{64})+")
+ELSEWHERE = re.compile(r"://|^\s*-(?!-hash=)|--\S*index|--find-links|--trusted-host", re.MULTILINE)
+SECRETS = {
+    "a private key": re.compile(r"BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n)*[\w+/=]{16}"),
+    "a SECRET_KEY": re.compile(
+        r"""^\W*(export +)?SECRET_KEY=["']?\w[^\s,()]*$"""
+        r"""|SECRET_KEY["']?\s*[:=]\s*["'](?=[^"']*\d)[^"'\s{]{32}""",
+        re.MULTILINE,
+    ),
+    "a password in a URL": re.compile(r"\w://[^\s:/@]*:(?!PASSWORD@|[{$<])[^\s:/@]+@"),
+}
+
+# What may stand in render.yaml: `!` must. Render's own schema lets much more slip through.
+BLUEPRINT = {
+    "file": "services! databases envVarGroups",
+    "web": "type! name! plan region runtime! buildCommand! preDeployCommand startCommand! "
+    "healthCheckPath! maxShutdownDelaySeconds numInstances autoDeployTrigger envVars!",
+    "worker": "type! name! plan region runtime! buildCommand! preDeployCommand startCommand! "
+    "maxShutdownDelaySeconds numInstances autoDeployTrigger envVars!",
+    "keyvalue": "type! name! plan region ipAllowList! maxmemoryPolicy!",
+    "databases": "name! plan region databaseName user postgresMajorVersion diskSizeGB ipAllowList",
+    "envVarGroups": "name! envVars!",
+    "envVars": "key value sync generateValue fromService fromDatabase fromGroup",
+    "fromService": "type! name! property!",
+    "fromDatabase": "name! property!",
+}
+NOT_TEXT = {
+    **dict.fromkeys(["services", "databases", "envVarGroups", "envVars", "ipAllowList"], list),
+    **dict.fromkeys(["maxShutdownDelaySeconds", "numInstances", "diskSizeGB"], int),
+    **dict.fromkeys(["sync", "generateValue"], bool),
+    **dict.fromkeys(["fromService", "fromDatabase"], dict),
+}
+
+
+def problems(root, answers):
+    """Return one sentence for each thing that is wrong with the project in the folder `root`."""
+    files = read(Path(root))
+    return [text for check in CHECKS for text in check(files, answers)]
+
+
+def skipped(answers):
+    """Return in words what cannot be checked here."""
+    if sys.version_info < (3, 11):
+        yield "the syntax of .py and .toml files, which is that of Python 3.11"
+    if yaml is None and answers["deploy_target"] in BY_TARGET["render.yaml"]:
+        yield "render.yaml, because PyYAML is not installed"
+
+
+def read(root):
+    """Return {path: text} of all files git would track: with --overwrite others may be there."""
+    ignore = root / ".gitignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    patterns = [".git", *(line.strip().strip("/") for line in lines if line[:1] not in ("#", "!"))]
+
+    def tracked(name):
+        return not any(fnmatch(name, pattern) for pattern in patterns)
+
+    files = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = filter(tracked, folders)
+        for path in (Path(folder, name) for name in filter(tracked, names)):
+            if path.is_file():
+                text = path.read_text(encoding="utf-8", errors="replace")
+                files[path.relative_to(root).as_posix()] = text
+    return files
+
+
+def check_presence(files, answers):
+    slug, target = answers["project_slug"], answers["deploy_target"]
+    for name in ("manage.py", "pyproject.toml", "supervisord.conf", f"{slug}/settings.py"):
+        if name not in files:
+            yield f"{name} is missing."
+    for name, targets in BY_TARGET.items():
+        if (name in files) != (target in targets):
+            state = "there" if name in files else "missing"
+            yield f"{name} is {state}, but deploy_target is {target}."
+
+
+def check_python(files, answers):
+    for name, text in files.items():
+        if name.endswith(".py") and sys.version_info >= (3, 11):
+            try:
+                ast.parse(text)
+            except (SyntaxError, ValueError) as error:
+                yield f"{name} is not Python: {error}."
+
+
+def check_settings(files, answers):
+    name = f"{answers['project_slug']}/settings.py"
+    try:
+        tree = ast.parse(files.get(name, ""))
+    except (SyntaxError, ValueError):
+        return  # check_python says so
+    dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+    pairs = [pair for node in dicts for pair in zip(node.keys, node.values, strict=True)]
+    for key, answer in RENDERED.items():
+        seen = [getattr(v, "value", None) for k, v in pairs if getattr(k, "value", None) == key]
+        if seen != [answers[answer]]:
+            yield f"{name} says {key} = {seen}, but the answers mean {answers[answer]!r}."
+
+
+def supervised(files):
+    """Return supervisord.conf as supervisor reads it, the seconds to stop all of it, an error."""
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
+    try:
+        parser.read_string(files.get("supervisord.conf", ""))
+        programs = [parser[name] for name in parser.sections() if ":" in name]
+        return parser, sum(int(p.get("stopwaitsecs", "10")) for p in programs), None
+    except (configparser.Error, ValueError) as error:
+        return {}, 0, " ".join(str(error).split())
+
+
+def check_supervisord(files, answers):
+    sections, seconds, error = supervised(files)
+    if error:
+        yield f"supervisord.conf cannot be parsed: {error}."
+        return
+    # [group:x] and [eventlistener:x] count: with a group, `supervisorctl status django` fails.
+    found = sorted(name for name in sections if ":" in name)
+    if found != PROGRAMS:
+        yield f"supervisord.conf has {found}, not {PROGRAMS}."
+    for name, section in sections.items():
+        for option in ("environment", "stopasgroup"):
+            if option in section:
+                yield f"supervisord.conf: [{name}] must not set {option}."
+        if SHELL.search(section.get("command", "")):
+            yield f"supervisord.conf: [{name}] runs through a shell, which keeps signals from it."
+    if seconds > STOP_BUDGET:
+        yield f"supervisord.conf: its stopwaitsecs add up to {seconds} s, above {STOP_BUDGET} s."
+
+
+def check_procfile(files, answers):
+    if "Procfile" in files:
+        lines = files["Procfile"].splitlines()
+        names = [line.partition(": ")[0] for line in lines if line.partition(": ")[2].strip()]
+        if len(names) != len(lines) or sorted(names) != PROCFILE:
+            yield f"Procfile must be one line 'name: command' for each of {', '.join(PROCFILE)}."
+
+
+def check_toml(files, answers):
+    try:
+        if tomllib:
+            tomllib.loads(files.get("pyproject.toml", ""))
+    except tomllib.TOMLDecodeError as error:
+        yield f"pyproject.toml cannot be parsed: {error}."
+
+
+def check_requirements(files, answers):
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        text = files.get(name, "")
+        if ELSEWHERE.search(text):
+            yield f"{name} names an index or a host, or holds a pip option."
+        text = re.sub(r"(^|\s)#.*", "", text).replace("\\\n", " ")
+        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+        for line in lines or ["nothing"]:
+            if not PINNED.fullmatch(line):
+                yield f"{name}: {line[:40]!r} is not pinned by == and sha256 hashes."
+
+
+def check_leftovers(files, answers):
+    for name, text in files.items():
+        if re.search(r"cookiecutter\.\w", text):
+            yield f"{name} still says 'cookiecutter.'."
+        if TAGS.search(text) and not name.startswith(("templates/", ".github/")):
+            yield f"{name} still holds template tags."
+
+
+def check_secrets(files, answers):
+    for name, text in files.items():
+        for what, pattern in SECRETS.items():
+            if pattern.search(text):
+                yield f"{name} holds {what}, which must not be in git."
+
+
+def check_render(files, answers):
+    if yaml is None or "render.yaml" not in files:
+        return
+    try:
+        blueprint = yaml.load(files["render.yaml"], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        yield f"render.yaml cannot be parsed: {' '.join(str(error).split())}."
+        return
+    # The rules rely on the shape.
+    wrong = list(shape("file", blueprint)) or list(rules(blueprint, files, answers))
+    yield from (f"render.yaml: {text}" for text in wrong)
+
+
+def shape(kind, thing):
+    """Say which keys of a part of render.yaml are missing, unknown or of the wrong type."""
+    if kind == "services":
+        kind = thing.get("type") if isinstance(thing, dict) else None
+        if kind not in ("web", "worker", "keyvalue"):
+            yield f"a service of type {kind!r}: write web, worker or keyvalue."
+            return
+    if not isinstance(thing, dict):
+        yield f"an entry of {kind} is not a mapping."
+        return
+    where = f"{kind} {thing.get('name') or thing.get('key') or ''}".strip()
+    keys = BLUEPRINT[kind].replace("!", "").split()
+    for key in (key for key in keys if f"{key}!" in BLUEPRINT[kind] and key not in thing):
+        yield f"{where} has no {key}."
+    if kind == "envVars" and len(thing) != (1 if "fromGroup" in thing else 2):
+        yield f"{where} needs a key and one source, or fromGroup alone."
+    for key, value in thing.items():
+        wanted = NOT_TEXT.get(key, str)
+        if key not in keys:
+            yield f"{where} must not have {key}."
+        elif type(value) is not wanted:
+            hint = ": put it in quotes" if wanted is str else ""
+            yield f"{where}: {key} is {value!r}, not {wanted.__name__}{hint}."
+        elif key in BLUEPRINT or key == "services":
+            for part in value if wanted is list else [value]:
+                yield from shape(key, part)
+
+
+def rules(blueprint, files, answers):
+    """Say what a well-formed render.yaml gets wrong."""
+    services, databases = blueprint["services"], blueprint.get("databases", [])
+    groups = blueprint.get("envVarGroups", [])
+    keyvalues = [service for service in services if service["type"] == "keyvalue"]
+    processes = [service for service in services if service["type"] != "keyvalue"]
+    targets = [f"{service['type']} {service['name']}" for service in services]
+    makers = {
+        g["name"] for g in groups if {"key": "SECRET_KEY", "generateValue": True} in g["envVars"]
+    }
+    used = set()
+
+    if len({thing["name"] for thing in (*services, *databases)}) < len(services) + len(databases):
+        yield "two services or databases have the same name."
+    if len({thing.get("region") for thing in (*services, *databases)}) > 1:
+        yield "regions differ, and private addresses do not cross regions."
+    if bool(keyvalues) != answers["_redis_providers"][answers["redis_provider"]]["in_render_yaml"]:
+        yield f"{len(keyvalues)} keyvalue services do not fit redis_provider."
+    for service in keyvalues:
+        if service["ipAllowList"]:
+            yield f"{service['name']}: ipAllowList must be [], or it is open to the internet."
+        if service["maxmemoryPolicy"] != "noeviction":
+            yield f"{service['name']}: maxmemoryPolicy must be noeviction, or tasks are dropped."
+    for service in processes:
+        name, variables = service["name"], service["envVars"]
+        if service["type"] == "worker" and service.get("plan") == "free":
+            yield f"{name}: a worker cannot have plan free."
+        if service.get("healthCheckPath", "/healthz") != "/healthz":
+            yield f"{name}: healthCheckPath must be /healthz."
+        delay = service.get("maxShutdownDelaySeconds", 30)
+        if not 1 <= delay <= 300:
+            yield f"{name}: maxShutdownDelaySeconds must be from 1 to 300."
+        if ".supervise" in service["startCommand"] and delay < supervised(files)[1]:
+            yield f"{name}: maxShutdownDelaySeconds {delay} is below the sum of stopwaitsecs."
+        if service["type"] == "web" and "WEB_CONCURRENCY" not in [v.get("key") for v in variables]:
+            yield f"{name}: WEB_CONCURRENCY must be written out, its default depends on the plan."
+        mine = makers & {variable.get("fromGroup") for variable in variables}
+        used |= mine
+        if not mine or "SECRET_KEY" in [variable.get("key") for variable in variables]:
+            yield f"{name}: SECRET_KEY must come from a group with generateValue."
+    if len(used) > 1:
+        yield "SECRET_KEY comes from several groups, so the services would not agree on it."
+    for holder in (*processes, *groups):
+        for variable in holder["envVars"]:
+            where = f"{holder['name']}: {variable.get('key') or 'fromGroup'}"
+            source, database = variable.get("fromService"), variable.get("fromDatabase")
+            if holder in groups and {"fromService", "fromDatabase", "sync"} & set(variable):
+                yield f"{where} is in a group, where Render ignores it."
+            if source and source["property"] != "connectionString":
+                yield f"{where} must take the property connectionString."
+            if source and f"{source['type']} {source['name']}" not in targets:
+                yield f"{where} refers to a service that does not exist."
+            if database and database["name"] not in [other["name"] for other in databases]:
+                yield f"{where} refers to a database that does not exist."
+            if variable.get("fromGroup") not in [None, *(group["name"] for group in groups)]:
+                yield f"{where} refers to a group that does not exist."
+            version = variable.get("value") if variable.get("key") == "PYTHON_VERSION" else None
+            if version and not re.fullmatch(r"\d+\.\d+\.\d+", version):
+                yield f"{where} must be whole, as in '3.13.5'."
+
+
+CHECKS = (
+    check_presence,
+    check_python,
+    check_settings,
+    check_supervisord,
+    check_render,
+    check_procfile,
+    check_toml,
+    check_requirements,
+    check_leftovers,
+    check_secrets,
+)
+
+
+def summary(answers):
+    """Return three lines: the provider, how its certificate is checked, the next command."""
+    row, target = answers["_redis_providers"][answers["redis_provider"]], answers["deploy_target"]
+    redis = f"Redis: {row['label']}."
+    if row["tls"] == "none":
+        redis += f" Plain redis://, no TLS, for a private network ({row['network']})."
+    if target not in row["reachable_from"]:
+        redis += f" WARNING: it cannot be reached from deploy_target {target}."
+    mode = answers["__cert_reqs"]
+    if mode == "none":
+        check = "none: encrypted, but anyone on the path can pose as your Redis"
+    elif answers["__check_hostname"] == "true":
+        check = f"{mode}: the chain and the host name, or no connection"
+    else:
+        check = f"{mode}: the chain up to REDIS_CA_CERTS, or no connection"
+    if mode != "none" and row["ca"] in ("own", "provider_file", "self_signed"):
+        check += "; set REDIS_CA_CERTS"
+    if row["tls"] == "none":
+        check += ", should the URL ever be rediss://"
+    return [redis, f"Certificate: {check}.", f"Next: cd {answers['project_slug']} && ./script/dev"]
+
+
+def report(found, answers):
+    """Print the problems on stderr, or the summary on stdout, and return the exit status."""
+    for text in skipped(answers):
+        print(f"Not checked: {text}.", file=sys.stderr)
+    if found:
+        print("The project is not whole, which is a fault of the template:", file=sys.stderr)
+        for text in found:
+            print(f"  - {text}", file=sys.stderr)
+        print(
+            "(What follows is cookiecutter's own traceback; the reasons are above.)",
+            file=sys.stderr,
+        )
+        return 1
+    if "_output_dir" in answers:  # cruft, which runs this at every update, has none
+        print(*summary(answers), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    ANSWERS = json.loads(RAW)
+    sys.exit(report(problems(Path.cwd(), ANSWERS), ANSWERS))

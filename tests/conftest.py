@@ -1,0 +1,107 @@
+"""bake(): the template as cookiecutter runs it, away from the user's own configuration."""
+
+import importlib.util
+import itertools
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+from tests.answers import CONTEXT, QUESTIONS, ROOT, check_keys
+
+
+@dataclass(frozen=True)
+class Baked:
+    """A baked project: its folder, and the context it was rendered from."""
+
+    path: Path
+    answers: dict
+
+    @cached_property
+    def files(self):
+        """{path: bytes} of every file, with "/" in paths."""
+        paths = (path for path in self.path.rglob("*") if path.is_file())
+        return {path.relative_to(self.path).as_posix(): path.read_bytes() for path in paths}
+
+    def text(self, name):
+        return self.files[name].decode("utf-8")
+
+
+def load_hook(name):
+    """Import hooks/<name>.py as it stands, not rendered."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "hooks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def pre_gen():
+    return load_hook("pre_gen_project")
+
+
+@pytest.fixture(scope="session")
+def post_gen():
+    return load_hook("post_gen_project")
+
+
+@pytest.fixture(scope="session")
+def bake():
+    """Bake anew: bake(**answers) -> Baked. A refusal raises FailedHookException.
+
+    `private` overrides values that are not questions, `output` is the folder to bake into,
+    `replay` a context to bake from instead of answers.
+    """
+    numbers = itertools.count()
+
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def bake(
+            *, accept_hooks=True, private=None, output=None, replay=None, template=ROOT, **answers
+        ):
+            check_keys(answers, QUESTIONS)
+            check_keys(private or {}, CONTEXT)
+            folder = Path(scratch, str(next(numbers)))
+            output = output or folder / "output"
+            for needed in (folder, output):
+                needed.mkdir(parents=True, exist_ok=True)
+            replays = folder / "replay"
+            config = folder / "config.yaml"
+            config.write_text(f"{{cookiecutters_dir: {folder}, replay_dir: {replays}}}\n")
+            if replay:
+                replays.mkdir()
+                (replays / f"{template.name}.json").write_text(json.dumps({"cookiecutter": replay}))
+            # The hooks' rendered copies, which cookiecutter never deletes, go with the rest.
+            with mock.patch.object(tempfile, "tempdir", str(folder)):
+                project = cookiecutter(
+                    str(template),
+                    no_input=not replay,
+                    extra_context=None if replay else {**answers, **(private or {})},
+                    replay=bool(replay),
+                    output_dir=str(output),
+                    config_file=str(config),
+                    accept_hooks=accept_hooks,
+                )
+            context = json.loads(next(replays.glob("*.json")).read_text())["cookiecutter"]
+            return Baked(Path(project), context)
+
+        yield bake
+
+
+@pytest.fixture(scope="session")
+def baked(bake):
+    """Bake once for each combination of answers, without hooks; tests only read the result."""
+    projects = {}
+
+    def baked(**answers):
+        key = tuple(sorted(answers.items()))
+        if key not in projects:
+            projects[key] = bake(accept_hooks=False, **answers)
+        return projects[key]
+
+    return baked

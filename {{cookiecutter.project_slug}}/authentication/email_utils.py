@@ -1,0 +1,122 @@
+"""The verification e-mail: promised in the database, sent by the worker, at least once."""
+
+import logging
+from datetime import timedelta
+from functools import partial
+
+from celery import shared_task
+from django.conf import settings
+from django.core import signing
+from django.core.mail import send_mail
+from django.db import transaction
+from django.db.models import Q
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from .models import User, VerificationEmail
+
+logger = logging.getLogger(__name__)
+
+SALT = "authentication.verify"
+LINK_VALID_FOR = timedelta(days=1)
+SWEEP_AFTER = timedelta(seconds=60)
+# A worker that died while sending gives its row back once no task can still be running.
+CLAIMED_FOR = timedelta(seconds=settings.CELERY_TASK_TIME_LIMIT)
+
+
+def request_verification(user: User, domain: str) -> bool:
+    """Promise an e-mail with a link to `domain`; False if one was promised within a minute.
+
+    Call it in the transaction that saves the user. The e-mail survives a Redis that is down:
+    `housekeeping` sends what the queue lost.
+    """
+    recent = Q(requested_at__gt=timezone.now() - SWEEP_AFTER) | Q(sent_at=None)
+    if VerificationEmail.objects.filter(recent, user=user).exists():
+        return False
+    VerificationEmail.objects.get_or_create(user=user, sent_at=None, defaults={"domain": domain})
+    transaction.on_commit(partial(queue, user.pk, domain), robust=True)
+    return True
+
+
+def queue(user_id: int, domain: str):
+    """Send the task, or leave it to housekeeping when the broker cannot be reached."""
+    try:
+        send_verification_email.delay(user_id, domain)
+    except OperationalError as error:
+        logger.warning("verification e-mail of user %s not queued yet: %s", user_id, error)
+
+
+@shared_task
+def send_verification_email(user_id: int, domain: str):
+    """Mail the user a link to verify the e-mail address, unless that is done already.
+
+    Idempotent: an e-mail is sent once for each row, and a row is made if there is none. Only a
+    worker that dies between sending and saving that it has sent makes a second one.
+    """
+    user = User.objects.filter(pk=user_id, verified_at=None).first()
+    if user is None:
+        logger.info("user %s needs no verification e-mail", user_id)
+        return
+    if not VerificationEmail.objects.filter(user=user).exists():
+        VerificationEmail.objects.get_or_create(
+            user=user, sent_at=None, defaults={"domain": domain}
+        )
+    row = claim(user)
+    if row is None:
+        logger.info("verification e-mail of user %s is sent already, or being sent", user_id)
+        return
+    try:
+        send_mail(
+            f"Confirm your e-mail address for {row.domain}",
+            render_to_string(
+                "authentication/verification_email.txt",
+                {"user": user, "domain": row.domain, "link": link(user, row.domain)},
+            ),
+            None,
+            [user.email],
+        )
+    except OSError as error:  # smtplib's errors are OSErrors too
+        VerificationEmail.objects.filter(pk=row.pk).update(attempted_at=None)
+        logger.warning("verification e-mail of user %s will be tried again: %s", user_id, error)
+        return
+    VerificationEmail.objects.filter(pk=row.pk).update(sent_at=timezone.now())
+    logger.info("verification e-mail of user %s sent", user_id)
+
+
+def claim(user: User) -> VerificationEmail | None:
+    """The user's pending row, for this process alone, or None."""
+    now = timezone.now()
+    free = Q(attempted_at=None) | Q(attempted_at__lt=now - CLAIMED_FOR)
+    row = VerificationEmail.objects.filter(free, user=user, sent_at=None).first()
+    # The update repeats the condition: of two processes that saw the row, one changes it.
+    if row and VerificationEmail.objects.filter(free, pk=row.pk).update(attempted_at=now):
+        return row
+    return None
+
+
+def link(user: User, domain: str) -> str:
+    token = signing.dumps([user.pk, user.email], salt=SALT)
+    scheme = "http" if settings.DEBUG else "https"
+    return f"{scheme}://{domain}{reverse('verify', args=[token])}"
+
+
+def user_of(token: str) -> User | None:
+    """The unverified user whom the link was sent to, or None if it is forged, used or too old."""
+    try:
+        user_id, email = signing.loads(token, salt=SALT, max_age=LINK_VALID_FOR)
+    except signing.BadSignature:
+        return None
+    return User.objects.filter(pk=user_id, email=email, verified_at=None).first()
+
+
+def queue_pending():
+    """Queue again what has waited for over a minute, for as long as its link would be valid."""
+    now = timezone.now()
+    rows = VerificationEmail.objects.filter(
+        sent_at=None,
+        requested_at__range=(now - LINK_VALID_FOR, now - SWEEP_AFTER),
+    )[:100]
+    for row in rows:
+        send_verification_email.delay(row.user_id, row.domain)

@@ -1,0 +1,223 @@
+"""Small checks of the connection to Redis and of what depends on it, with causes in words."""
+
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from urllib.parse import urlsplit
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .models import Heartbeat
+from .tasks import HOUSEKEEPING, ROUND_TRIP, answer
+
+ROUND_TRIP_TIMEOUT = 10  # seconds
+HEARTBEAT_TIMEOUT = 300  # seconds; housekeeping runs every 120
+READY_TIMEOUT = 1.5  # seconds for each step of /readyz, which answers within 5
+
+# What an opaque error text means, and what to do: the first match counts.
+CAUSES = {
+    "REDIS_CA_CERTS": "Another server answers, or its certificate was renewed: compare it with"
+    " `python manage.py doctor --certificate`.",
+    "self-signed certificate in certificate chain": "Its CA is not known here: put the CA's"
+    " certificate into REDIS_CA_CERTS.",
+    "self-signed certificate": "It is signed by itself: put it into REDIS_CA_CERTS"
+    " (`python manage.py doctor --certificate` prints it).",
+    "unable to get local issuer": "Its CA is neither in REDIS_CA_CERTS nor among the system's:"
+    " put the CA's certificate into REDIS_CA_CERTS.",
+    "ostname mismatch": "The certificate is for another host: use a host name that it holds.",
+    "IP address mismatch": "The certificate is for another address: use a name that it holds.",
+    "certificate has expired": "Renew the server's certificate.",
+    "not yet valid": "Compare the clocks of this machine and the server.",
+    "CERTIFICATE_REQUIRED": "The server asks for a client certificate: set REDIS_CLIENT_CERT and"
+    " REDIS_CLIENT_KEY.",
+    "UNKNOWN_CA": "The server does not know the CA of REDIS_CLIENT_CERT.",
+    "UNEXPECTED_EOF": "The port does not speak TLS (then use redis://), or the server has no"
+    " connections left, or it asks for a client certificate.",
+    "WRONG_VERSION_NUMBER": "The port does not speak TLS: use redis://.",
+    "Connection reset": "The port may speak TLS only: use rediss://.",
+    "Connection closed by server": "The server may speak TLS only (rediss://), or is restarting.",
+    "Authentication required": "Put the password into the URL: redis://:PASSWORD@HOST:PORT/0.",
+    "NOAUTH": "Put the password into the URL: redis://:PASSWORD@HOST:PORT/0.",
+    "username-password": "The user name or the password in the URL is wrong.",
+    "DB index": "End the URL in a database that the server has: /0 is always there.",
+    "SELECT is not allowed": "End the URL in /0: a cluster has no other database.",
+    "max number of clients": "Close some clients or take a larger plan (REDIS_MAX_CONNECTIONS).",
+    "Connection refused": "Nothing listens there: start Redis, or correct host and port.",
+    "imed out": "No answer: look at the firewall, the allow list and the port; a plain port keeps"
+    " silent when spoken to in TLS.",
+}
+
+
+class Failed(Exception):
+    """A probe that failed: what was seen, and what to do."""
+
+    def __init__(self, seen: object, fix: str = ""):
+        self.seen = str(seen)
+        self.fix = fix or next((fix for text, fix in CAUSES.items() if text in self.seen), "")
+
+
+@dataclass
+class Result:
+    """`state` is ok, warn, FAIL or not reached."""
+
+    name: str
+    state: str
+    seen: str = ""
+    fix: str = ""
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
+    """Each probe's result as it comes; after a failure the rest is not reached."""
+    failed = False
+    for name, probe in probes.items():
+        if failed:
+            yield Result(name, "not reached")
+            continue
+        try:
+            yield Result(name, "ok", probe())
+        except (Failed, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
+            failed = True
+            failure = error if isinstance(error, Failed) else Failed(error)
+            yield Result(name, "FAIL", failure.seen, failure.fix)
+
+
+class Path:
+    """The way to Redis, one step at a time, with the options that Celery uses."""
+
+    def __init__(self):
+        self.policy = settings.REDIS
+        parts = urlsplit(self.policy.url)
+        self.host, self.port = parts.hostname, parts.port or 6379
+        self.client = redis.Redis.from_url(
+            self.policy.url, **self.policy.client(), retry=Retry(NoBackoff(), 0)
+        )
+
+    def probes(self) -> dict[str, Callable[[], str]]:
+        return {
+            "resolve": self.resolve,
+            "connect": self.connect,
+            "handshake": self.handshake,
+            "auth": self.auth,
+            "ping": self.ping,
+            "round trip": round_trip,
+        }
+
+    def resolve(self) -> str:
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise Failed(
+                f"{self.host}: {error.strerror}", "Correct the host name in the URL."
+            ) from error
+        return f"{self.host} is {', '.join(dict.fromkeys(row[4][0] for row in found))}"
+
+    def connect(self) -> str:
+        with socket.create_connection((self.host, self.port), timeout=5) as sock:
+            return "{} port {} answers".format(*sock.getpeername()[:2])
+
+    def handshake(self) -> str:
+        if not self.policy.encrypted:
+            return str(self.policy)
+        seen = []
+
+        def look(connection):
+            self.policy.check_pin(connection)
+            sock = connection._sock
+            seen.extend([sock.version(), sock.cipher()[0], sock.getpeercert()])
+
+        # In place of the connect function: nothing is sent, so no password either.
+        connection = self.client.connection_pool.make_connection()
+        connection.redis_connect_func = look
+        connection.connect()
+        connection.disconnect()
+        version, cipher, certificate = seen
+        words = [version, cipher, str(self.policy)]
+        if certificate:
+            words += [
+                f"subject {common_name(certificate['subject'])}",
+                f"issuer {common_name(certificate['issuer'])}",
+                f"expires {certificate['notAfter']}",
+            ]
+        return ", ".join(words)
+
+    def auth(self) -> str:
+        self.client.connection_pool.get_connection().disconnect()
+        user = urlsplit(self.policy.url).username
+        return f"accepted as {user or 'default'}"
+
+    def ping(self) -> str:
+        started = time.monotonic()
+        self.client.ping()
+        return f"PONG after {1000 * (time.monotonic() - started):.0f} ms"
+
+
+def common_name(name: tuple) -> str:
+    """The most telling part of a distinguished name of ssl.SSLSocket.getpeercert()."""
+    parts = dict(part[0] for part in name)
+    return next((parts[key] for key in ("commonName", "organizationName") if key in parts), "-")
+
+
+def round_trip() -> str:
+    """A task goes through broker and worker; its answer comes back through the database."""
+    token = uuid.uuid4().hex
+    started = time.monotonic()
+    answer.apply_async([token], expires=ROUND_TRIP_TIMEOUT)
+    while time.monotonic() - started < ROUND_TRIP_TIMEOUT:
+        row = Heartbeat.objects.filter(name=ROUND_TRIP + token).first()
+        if row:
+            row.delete()
+            return f"{row.worker} answered after {time.monotonic() - started:.1f} s"
+        time.sleep(0.1)
+    raise Failed(
+        f"no worker answered within {ROUND_TRIP_TIMEOUT} s",
+        "See that a worker runs, with the same broker and database, and read its log.",
+    )
+
+
+@cache
+def ready_client() -> redis.Redis:
+    """One kept connection for /readyz, which anybody may ask."""
+    timeouts = {"socket_timeout": READY_TIMEOUT, "socket_connect_timeout": READY_TIMEOUT}
+    return redis.Redis.from_url(
+        settings.REDIS.url, **settings.REDIS.client() | timeouts, retry=Retry(NoBackoff(), 1)
+    )
+
+
+def broker() -> str:
+    ready_client().ping()
+    return "PONG"
+
+
+def database() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return "answers"
+
+
+def heartbeat() -> str:
+    """Housekeeping ran lately: beat, broker, worker and database work together."""
+    row = Heartbeat.objects.filter(name=HOUSEKEEPING).first()
+    if row is None:
+        raise Failed("no worker has run housekeeping yet", "Start a worker, and read its log.")
+    age = (timezone.now() - row.at).total_seconds()
+    if age > HEARTBEAT_TIMEOUT:
+        raise Failed(
+            f"housekeeping last ran {age:.0f} s ago",
+            "See that celery_worker and celery_beat run, and read their logs.",
+        )
+    return f"housekeeping ran {age:.0f} s ago"
+
+
+READY = {"database": database, "broker": broker, "heartbeat": heartbeat}

@@ -1,0 +1,35 @@
+"""Tasks that keep the service well and show that it is."""
+
+import os
+from datetime import timedelta
+
+from celery import shared_task
+from django.utils import timezone
+
+from authentication import email_utils
+
+from .models import Heartbeat
+
+HOUSEKEEPING = "housekeeping"
+ROUND_TRIP = "round trip "
+
+
+def beat(name: str, worker: str):
+    Heartbeat.objects.update_or_create(
+        name=name, defaults={"worker": f"{worker}, process {os.getpid()}"}
+    )
+
+
+@shared_task(bind=True)
+def housekeeping(self):
+    """Every 120 s: the heartbeat of beat, broker, worker and database, and what is overdue."""
+    beat(HOUSEKEEPING, self.request.hostname)
+    email_utils.queue_pending()
+    forgotten = timezone.now() - timedelta(hours=1)
+    Heartbeat.objects.filter(name__startswith=ROUND_TRIP, at__lt=forgotten).delete()
+
+
+@shared_task(bind=True)
+def answer(self, token: str):
+    """The worker's half of the doctor's round trip."""
+    beat(ROUND_TRIP + token, self.request.hostname)

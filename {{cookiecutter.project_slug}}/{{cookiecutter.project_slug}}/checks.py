@@ -1,0 +1,66 @@
+"""System checks: what the settings say, judged without a network. `manage.py check --deploy`."""
+
+import os
+
+from django.conf import settings
+from django.core.checks import Tags, Warning, register
+
+
+def connections() -> int:
+    """Connections to Redis that all processes hold at most: web, worker, beat and /readyz."""
+    web = settings.WEB_CONCURRENCY * (settings.WEB_THREADS + 1)
+    worker = 4 if settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL else 2
+    beat = 2
+    return web + worker + beat
+
+
+@register(Tags.security, deploy=True)
+def tls(app_configs, **kwargs):
+    if settings.REDIS.encrypted and not settings.REDIS.verified:
+        yield Warning(
+            "REDIS_CERT_REQS=none: whoever is on the path to Redis can pose as it and read the"
+            " password.",
+            hint="Set REDIS_CERT_REQS=required; for a self-signed certificate also REDIS_CA_CERTS,"
+            " which `python manage.py doctor --certificate` prints.",
+            id="{{ cookiecutter.project_slug }}.W001",
+        )
+    if os.environ.get("REDIS_ALLOW_PLAINTEXT", "").strip():
+        yield Warning(
+            "REDIS_ALLOW_PLAINTEXT is set: the password may travel unencrypted over a public"
+            " network.",
+            hint="Use a rediss:// URL and unset REDIS_ALLOW_PLAINTEXT.",
+            id="{{ cookiecutter.project_slug }}.W002",
+        )
+
+
+@register(deploy=True)
+def email(app_configs, **kwargs):
+    if settings.EMAIL_BACKEND == "django.core.mail.backends.console.EmailBackend":
+        yield Warning(
+            "EMAIL_URL is not set: e-mails are written to the log instead of being sent.",
+            hint="Set EMAIL_URL, as in smtp+tls://USER:PASSWORD@HOST:587, and DEFAULT_FROM_EMAIL.",
+            id="{{ cookiecutter.project_slug }}.W003",
+        )
+
+
+@register(deploy=True)
+def connection_budget(app_configs, **kwargs):
+    limit = settings.REDIS_MAX_CONNECTIONS
+    if limit and connections() > limit:
+        yield Warning(
+            f"This service opens up to {connections()} connections to Redis, which allows {limit}.",
+            hint="Lower WEB_CONCURRENCY, or take a larger plan and set REDIS_MAX_CONNECTIONS.",
+            id="{{ cookiecutter.project_slug }}.W004",
+        )
+
+
+@register(deploy=True)
+def time_limits(app_configs, **kwargs):
+    visibility = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
+    if visibility <= settings.CELERY_TASK_TIME_LIMIT:
+        yield Warning(
+            f"A task may run {settings.CELERY_TASK_TIME_LIMIT} s, but after {visibility} s another"
+            " worker gets it too.",
+            hint="Keep CELERY_TASK_TIME_LIMIT below visibility_timeout.",
+            id="{{ cookiecutter.project_slug }}.W005",
+        )

@@ -1,0 +1,166 @@
+"""One Redis URL, one TLS policy, for every client that uses it.
+
+`from_environment()` reads and refuses; `RedisTLS.celery()` and `RedisTLS.client()` give the same
+policy in the two shapes that Celery and redis-py want.
+"""
+
+import re
+import socket
+import ssl
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+
+from . import pem_files
+from .environment import Environment, Refused
+from .redis_url import is_private, read_url
+
+TIMEOUT = 5  # seconds; without it a connection to a black hole blocks a web request for ever
+HEALTH_CHECK = 25  # seconds; below the idle timeout of every provider (the shortest is 150)
+# The kernel gives up on a silent peer after 20 s, before kombu can take a message from one
+# connection and lose it on another (that needs less than polling interval + health check).
+KEEPALIVE = {
+    "socket_keepalive": True,
+    "socket_keepalive_options": {
+        getattr(socket, name): value
+        for name, value in {
+            "TCP_KEEPIDLE": 30,
+            "TCP_KEEPINTVL": 5,
+            "TCP_KEEPCNT": 3,
+            "TCP_USER_TIMEOUT": 20_000,
+        }.items()
+        if hasattr(socket, name)
+    },
+}
+PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class RedisTLS:
+    """What one Redis URL means for every client: `cert_reqs` is required, optional or none."""
+
+    url: str = field(repr=False)
+    cert_reqs: str = "required"
+    check_hostname: bool = True
+    ca_certs: str = ""
+    certfile: str = ""
+    keyfile: str = ""
+
+    @property
+    def encrypted(self) -> bool:
+        return self.url.startswith("rediss:")
+
+    @property
+    def verified(self) -> bool:
+        return self.encrypted and self.cert_reqs != "none"
+
+    @property
+    def pinned(self) -> bool:
+        return self.verified and bool(self.ca_certs) and not self.check_hostname
+
+    def __str__(self):
+        if not self.encrypted:
+            return "plain text, not encrypted"
+        if not self.verified:
+            return "encrypted, certificate not verified"
+        if self.pinned:
+            return "certificate verified, pinned by REDIS_CA_CERTS"
+        return "certificate and host name verified"
+
+    def celery(self) -> dict | None:
+        """For CELERY_BROKER_USE_SSL and CELERY_REDIS_BACKEND_USE_SSL.
+
+        None for redis://: kombu takes any dict for "use TLS" and waits for ever.
+        """
+        return KEEPALIVE | self._ssl() if self.encrypted else None
+
+    def client(self) -> dict:
+        """For redis-py: `redis.Redis.from_url(policy.url, **policy.client())`."""
+        timeouts = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+        options = KEEPALIVE | timeouts | {"health_check_interval": HEALTH_CHECK}
+        return options | self._ssl() if self.encrypted else options
+
+    def _ssl(self) -> dict:
+        options = {
+            "ssl_cert_reqs": self.cert_reqs,
+            "ssl_check_hostname": self.verified and self.check_hostname,
+            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+        }
+        if self.certfile:
+            options |= {"ssl_certfile": self.certfile, "ssl_keyfile": self.keyfile}
+        if self.verified and self.ca_certs:
+            options |= {
+                "ssl_ca_certs": self.ca_certs,
+                # The certificate itself may be given, and a CA made with a plain `openssl req`.
+                "ssl_include_verify_flags": [ssl.VERIFY_X509_PARTIAL_CHAIN],
+                "ssl_exclude_verify_flags": [ssl.VERIFY_X509_STRICT],
+            }
+        if self.pinned:
+            options["redis_connect_func"] = self._connect
+        return options
+
+    def check_pin(self, connection):
+        """Raise ConnectionError unless the verified chain holds a certificate of REDIS_CA_CERTS.
+
+        redis-py adds REDIS_CA_CERTS to the system's CAs: with the host name unchecked, anybody's
+        public certificate would do.
+        """
+        from redis.exceptions import ConnectionError
+
+        if self.pinned:
+            with open(self.ca_certs, encoding="ascii", errors="replace") as file:
+                given = {ssl.PEM_cert_to_DER_cert(text) for text in PEM.findall(file.read())}
+            if given.isdisjoint(_verified_chain(connection._sock)):
+                raise ConnectionError("the server's certificate was not issued by REDIS_CA_CERTS")
+
+    def _connect(self, connection):
+        """redis-py calls this after the handshake, before it sends the password."""
+        self.check_pin(connection)
+        connection.on_connect()
+
+
+def from_environment(env: Environment, name: str, *, production: bool) -> RedisTLS:
+    """The policy for the URL in the variable `name` and the REDIS_* variables.
+
+    Raises Refused, naming the variable, for anything that could not work or would weaken the
+    policy unseen.
+    """
+    cert_reqs = env.text("REDIS_CERT_REQS").lower()
+    if cert_reqs not in ("required", "optional", "none"):
+        raise Refused(f"REDIS_CERT_REQS={cert_reqs!r} is not one of: required, optional, none.")
+    text = env.text(name, "" if production else "redis://localhost:6379/0")
+    if not text:
+        raise Refused(f"{name} is not set: give the URL of your Redis.")
+    url, host = read_url(name, text, cert_reqs, env.integer("REDIS_DATABASES"))
+    policy = RedisTLS(
+        url,
+        cert_reqs,
+        check_hostname=env.boolean("REDIS_CHECK_HOSTNAME"),
+        ca_certs=pem_files.path_of(env.text("REDIS_CA_CERTS")),
+        certfile=pem_files.path_of(env.text("REDIS_CLIENT_CERT")),
+        keyfile=pem_files.path_of(env.text("REDIS_CLIENT_KEY")),
+    )
+    if policy.encrypted:
+        pem_files.check(policy.ca_certs, policy.certfile, policy.keyfile)
+    elif production and not is_private(host):
+        patterns = env.list("REDIS_ALLOW_PLAINTEXT")
+        if not any(pattern == "true" or fnmatch(host, pattern) for pattern in patterns):
+            raise Refused(
+                f"{name} is plain redis:// to the public host {host}: anyone on the path reads the"
+                " password. Use rediss://, or name the host in REDIS_ALLOW_PLAINTEXT."
+            )
+    if policy.verified and not policy.check_hostname and not policy.ca_certs:
+        raise Refused(
+            f"REDIS_CERT_REQS={cert_reqs} without the host name check needs REDIS_CA_CERTS, or any"
+            " public certificate would be accepted. `REDIS_CERT_REQS=none python manage.py doctor"
+            " --certificate` prints the server's."
+        )
+    return policy
+
+
+def _verified_chain(sock: ssl.SSLSocket) -> list[bytes]:
+    """The chain that OpenSSL verified, as DER; public since Python 3.13."""
+    if hasattr(sock, "get_verified_chain"):
+        return sock.get_verified_chain()
+    import _ssl
+
+    return [cert.public_bytes(_ssl.ENCODING_DER) for cert in sock._sslobj.get_verified_chain()]

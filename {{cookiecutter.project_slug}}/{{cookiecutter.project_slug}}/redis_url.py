@@ -1,0 +1,65 @@
+"""A Redis URL, read strictly: what kombu or redis-py would misread is refused in one line."""
+
+import ipaddress
+from urllib.parse import parse_qsl, urlsplit
+
+from .environment import Refused
+
+SCHEMES = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
+PRIVATE_NETWORKS = [
+    ipaddress.ip_network(block)
+    for block in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7")
+]
+
+
+def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str, str]:
+    """The URL as Celery and redis-py understand it, and its host.
+
+    Raises Refused, which tells `name` and never a part of the URL that may be secret.
+    """
+    given, separator, rest = text.partition("://")
+    scheme = SCHEMES.get(given.lower())
+    if not separator or scheme is None:
+        raise Refused(
+            f"{name} does not start with redis:// or rediss:// (valkey:// and valkeys:// work too)."
+            " Quotes around it are not needed."
+        )
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        if "@" in parts.path + parts.query + parts.fragment:
+            raise Refused(
+                f"{name} has a raw / ? or # in its user name or password: percent-encode it"
+                " (%2F, %3F, %23)."
+            )
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port == 0:
+        raise Refused(f"{name} needs a host and, after a colon, a port between 1 and 65535.")
+    database = parts.path.strip("/")
+    if database and not (database.isascii() and database.isdigit() and int(database) < databases):
+        raise Refused(
+            f"{name} ends in a database that this Redis does not have: it has 0 to {databases - 1}"
+            " (REDIS_DATABASES)."
+        )
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        if key != "ssl_cert_reqs":
+            raise Refused(
+                f"{name} has options after its '?': remove them. TLS is set by REDIS_CERT_REQS,"
+                " REDIS_CA_CERTS, REDIS_CLIENT_CERT and REDIS_CLIENT_KEY."
+            )
+        if value.lower().removeprefix("cert_") != cert_reqs:
+            raise Refused(
+                f"{name} says ssl_cert_reqs in its query, REDIS_CERT_REQS says {cert_reqs}: they"
+                " differ, and the query would win. Remove it, or change REDIS_CERT_REQS."
+            )
+    return f"{scheme}://{parts.netloc}/{database}", host
+
+
+def is_private(host: str) -> bool:
+    """By name and address only: nothing is looked up."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".internal", ".local", ".flycast"))
+    return any(address in network for network in PRIVATE_NETWORKS)

@@ -1,0 +1,280 @@
+"""
+Django settings for this service.
+
+For the full list of settings and their values, see
+https://docs.djangoproject.com/en/5.2/ref/settings/
+and, for everything that starts with CELERY_,
+https://docs.celeryq.dev/en/stable/userguide/configuration.html
+"""
+
+from pathlib import Path
+
+import environ
+
+from . import redis_tls
+from .environment import Environment, Refused
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# What this service assumes of its Redis; an environment variable of the same name overrides it.
+env = Environment(
+    dotenv=BASE_DIR / ".env",
+    defaults={
+        "REDIS_CERT_REQS": "{{ cookiecutter.__cert_reqs }}",
+        "REDIS_CHECK_HOSTNAME": "{{ cookiecutter.__check_hostname }}",
+        "REDIS_ALLOW_PLAINTEXT": "{{ cookiecutter.__plaintext_hosts }}",
+        "REDIS_DATABASES": "{{ cookiecutter.__databases }}",
+        "REDIS_MAX_CONNECTIONS": "{{ cookiecutter.__max_connections }}",
+        "CELERY_POLLING_INTERVAL": "{{ cookiecutter.__polling_interval }}",
+        "CELERY_REMOTE_CONTROL": "{{ cookiecutter.__remote_control }}",
+    },
+)
+
+# SECURITY WARNING: don't run with debug turned on in production!
+DEBUG = env.boolean("DEBUG", "false")
+
+# SECURITY WARNING: keep the secret key used in production secret!
+SECRET_KEY = env.text("SECRET_KEY", "only-for-development" if DEBUG else "")
+if not SECRET_KEY:
+    raise Refused("SECRET_KEY is not set: give a long random text, or DEBUG=true for development.")
+
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS") + env.list("RENDER_EXTERNAL_HOSTNAME")
+if DEBUG:
+    ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
+CSRF_TRUSTED_ORIGINS = [f"https://{host.replace('*', '', 1)}" for host in ALLOWED_HOSTS]
+
+
+# Application definition
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "authentication",
+    "operations",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "{{ cookiecutter.project_slug }}.urls"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
+
+
+# Database: SQLite unless DATABASE_URL says otherwise
+
+DATABASES = {
+    "default": env.url(
+        "DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}", environ.Env.db_url_config
+    )
+    | {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Web and worker write to one file: take the lock at the start of a transaction and wait for it.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL",
+    }
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+
+# Users
+
+AUTH_USER_MODEL = "authentication.User"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "home"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+
+# Internationalization
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+
+# Static files (CSS, JavaScript, Images)
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
+
+# E-mail: written to the log unless EMAIL_URL says otherwise
+
+vars().update(env.url("EMAIL_URL", "consolemail://", environ.Env.email_url_config))
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+EMAIL_TIMEOUT = 10  # seconds; smtplib's default is for ever
+
+
+# HTTPS, behind the platform's proxy
+
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+# A health check takes a redirect for a healthy answer.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = 0 if DEBUG else env.integer("SECURE_HSTS_SECONDS", "3600")
+# W005 and W021 ask for HSTS on all subdomains and in browsers' preload lists: that is a decision
+# for the whole domain, not for one service on it.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+
+# Logging: everything to stdout, in one format
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "format": "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(message)s"
+        }
+    },
+    "handlers": {
+        "stdout": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "line",
+        }
+    },
+    "root": {"handlers": ["stdout"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    # Django's own handlers would write a second time, or by e-mail.
+    "loggers": {"django": {"handlers": [], "propagate": True}},
+}
+if LOGGING["root"]["level"] not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+    raise Refused("LOG_LEVEL is not one of: DEBUG, INFO, WARNING, ERROR, CRITICAL.")
+
+
+# Redis: one URL and one TLS policy for the broker, the results, the probes and your own clients
+
+REDIS_URL_NAME = env.first_set("CELERY_BROKER_URL", "{{ cookiecutter.__url_env }}")
+REDIS = redis_tls.from_environment(env, REDIS_URL_NAME, production=not DEBUG)
+
+# 0: not known
+REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS", "0")
+
+# One prefix lets services share a database; its braces keep all keys in one slot of a cluster.
+_prefix = {"global_keyprefix": "{" + __package__ + "}:"}
+
+
+# Celery. Every value that differs from Celery's default has its reason beside it.
+
+CELERY_BROKER_URL = REDIS.url
+CELERY_BROKER_USE_SSL = REDIS.celery()
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    **_prefix,
+    **redis_tls.KEEPALIVE,
+    # Without these a worker or a web request waits for ever on a connection that went silent.
+    "socket_timeout": redis_tls.TIMEOUT,
+    "socket_connect_timeout": redis_tls.TIMEOUT,
+    "health_check_interval": redis_tls.HEALTH_CHECK,
+    # Seconds until an unacknowledged task is given to another worker: above the time limits.
+    "visibility_timeout": 3600,
+    # One command per interval while idle: 10 where each is billed. A silent network drop may
+    # cost a task sent within it, which is why housekeeping sends again.
+    "polling_interval": env.integer("CELERY_POLLING_INTERVAL", minimum=1),
+}
+# A Redis that is down is waited for; a setting that is wrong was refused above.
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# Remote control holds one connection and waits for a second: threads + 1, or it deadlocks.
+WEB_THREADS = 4
+CELERY_BROKER_POOL_LIMIT = WEB_THREADS + 1
+# A web request waits for one retry, not for three; the pending row in the database waits longer.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.2,
+    "interval_max": 0.2,
+}
+
+# Results are off unless asked for: each costs 7 commands, and a dead backend blocks .delay().
+CELERY_TASK_IGNORE_RESULT = True
+if env.text("CELERY_RESULT_BACKEND"):
+    RESULTS = redis_tls.from_environment(env, "CELERY_RESULT_BACKEND", production=not DEBUG)
+    if RESULTS.encrypted != REDIS.encrypted:
+        raise Refused(f"CELERY_RESULT_BACKEND and {REDIS_URL_NAME} must both be rediss:// or not.")
+    CELERY_RESULT_BACKEND = RESULTS.url
+    CELERY_REDIS_BACKEND_USE_SSL = RESULTS.celery()
+    CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = redis_tls.TIMEOUT
+    CELERY_REDIS_BACKEND_HEALTH_CHECK_INTERVAL = redis_tls.HEALTH_CHECK
+    # The default is 19 s of retries inside .delay().
+    CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {**_prefix, "retry_policy": {"max_retries": 1}}
+
+# JSON only: a message with pickle in it could run code.
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = CELERY_EVENT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
+
+# Acknowledge after the work and fetch one at a time: a restart then loses and strands no task.
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# A task whose process died is retried a limited number of times; requeueing it would never end.
+CELERY_TASK_RETRY_ON_WORKER_LOST = True
+# True would lose the running tasks when the connection breaks.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+# Seconds; the default is no limit, and one stuck task holds its process for ever.
+CELERY_TASK_SOFT_TIME_LIMIT = 60
+CELERY_TASK_TIME_LIMIT = 90
+# Seconds that running tasks get on a deploy before they go back to the queue: supervisord.conf
+# allows 18.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 12
+# The default is one process per core of the host, often more than a small plan's memory holds.
+CELERY_WORKER_CONCURRENCY = env.integer("CELERY_WORKER_CONCURRENCY", "2", minimum=1)
+# `celery inspect ping` needs it; it costs commands, so it is off where they are billed.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.boolean("CELERY_REMOTE_CONTROL")
+
+# In memory: the one entry is short, and a file would need a disk.
+CELERY_BEAT_SCHEDULER = "celery.beat.Scheduler"
+CELERY_BEAT_SCHEDULE = {
+    "housekeeping": {
+        "task": "operations.tasks.housekeeping",
+        "schedule": 120,
+        # A worker that was away for an hour needs one sweep, not thirty.
+        "options": {"expires": 120},
+    }
+}
+
+# gunicorn reads WEB_CONCURRENCY itself, as its number of processes.
+WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", "1", minimum=1)

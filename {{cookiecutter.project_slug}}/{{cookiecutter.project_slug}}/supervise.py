@@ -1,0 +1,50 @@
+"""`python -m {{ cookiecutter.project_slug }}.supervise -c supervisord.conf`
+
+supervisord, but a program that cannot be kept running ends it with exit status 1, so that the
+platform restarts the container or keeps the previous deploy: supervisord alone would stay up,
+and an event listener that stops it makes it exit 0.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from supervisor import events
+from supervisor.options import ServerOptions
+from supervisor.states import SupervisorStates
+from supervisor.supervisord import Supervisor
+
+
+class ContainerSupervisor(Supervisor):
+    failed = ""
+
+    def runforever(self):
+        # Here and not earlier: run() clears all subscriptions.
+        events.subscribe(events.ProcessStateFatalEvent, self.give_up)
+        super().runforever()
+
+    def give_up(self, event):
+        self.failed = event.process.config.name
+        self.options.mood = SupervisorStates.SHUTDOWN
+
+
+def main() -> int:
+    # The programs are found beside this Python, also when its environment is not activated.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    # A refused setting would otherwise be tried eight times before it ends the container.
+    if subprocess.run([sys.executable, "manage.py", "check"]).returncode:
+        return 1
+    options = ServerOptions()
+    options.realize()
+    options.first, options.test = True, False
+    supervisor = ContainerSupervisor(options)
+    supervisor.main()
+    if supervisor.failed:
+        print(f"{supervisor.failed} could not be kept running: see its log above.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
