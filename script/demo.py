@@ -12,19 +12,20 @@ import secrets
 import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from support.browser import Browser, Mailbox, verification_link  # noqa: E402
-from support.certificates import Authority  # noqa: E402
-from support.processes import Failed, free_port, processes  # noqa: E402
-from support.redis_server import RedisServer, find_server  # noqa: E402
-from support.service import Project, bake, commands_of  # noqa: E402
-from support.tls_front import TLSFront  # noqa: E402
+from tests.support.browser import Browser, Mailbox, verification_link  # noqa: E402
+from tests.support.certificates import Authority  # noqa: E402
+from tests.support.processes import Failed, free_port, processes  # noqa: E402
+from tests.support.redis_server import RedisServer, find_server  # noqa: E402
+from tests.support.service import Project, bake, commands_of  # noqa: E402
+from tests.support.tls_front import TLSFront  # noqa: E402
 
 DEMO = ROOT / ".demo"
 RUN = DEMO / "run"
@@ -36,6 +37,26 @@ class Stopped(BaseException):
     """Ctrl-C or SIGTERM."""
 
 
+class Interrupt:
+    """The signal handler: raises Stopped, but not while something is started and not yet noted."""
+
+    held = pending = False
+
+    def __call__(self, *_):
+        self.pending = True
+        if not self.held:
+            raise Stopped
+
+    def __enter__(self):
+        self.held = True
+
+    def __exit__(self, *_):
+        self.held = False
+        if self.pending:
+            raise Stopped
+
+
+interrupt = Interrupt()
 _step = 0
 
 
@@ -110,11 +131,8 @@ def main():
     parser.add_argument("--once", action="store_true", help="end everything when it has worked")
     once = parser.parse_args().once
 
-    def stop(*_):
-        raise Stopped
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     lock = (DEMO / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,7 +156,8 @@ def main():
                     signal.signal(number, signal.SIG_IGN)
                 print("Ending everything ...", flush=True)
     except Stopped:
-        return 0 if works else 130
+        if not works:
+            return 130
     except (Failed, OSError) as error:
         print(f"\nscript/demo failed: {error}", file=sys.stderr)
         return 1
@@ -156,7 +175,8 @@ def show(stack):
         path = bake(
             RUN, project_name="Demo Service", redis_provider="self_hosted", deploy_target="server"
         )
-        project = Project(path)
+        port = free_port()
+        project = Project(path, host=f"localhost:{port}")
         project.commands = commands_of(project, "server", {})
 
     with step("Installing its packages as locked in requirements.txt"):
@@ -168,16 +188,15 @@ def show(stack):
         certificate = authority.issue("localhost")
         password = secrets.token_hex(16)
         # Plain Redis on a Unix socket only: the one way in is the TLS port.
-        redis = stack.enter_context(
-            RedisServer(port=0, password=password, binary=embedded_server())
-        )
+        with interrupt:
+            redis = RedisServer(port=0, password=password, binary=embedded_server())
+            stack.enter_context(redis)
         front, second = (
             stack.enter_context(TLSFront(redis.socket, certificate.chain, certificate.key))
             for _ in range(2)
         )
 
     mailbox = Mailbox(RUN / "mail")
-    port = free_port()
     project.settings = {
         "DEBUG": "true",
         "SECRET_KEY": secrets.token_urlsafe(40),
@@ -192,13 +211,14 @@ def show(stack):
         project.predeploy(project.commands)
 
     with step("Starting it: " + project.commands.start["service"]):
-        service = project.start(project.commands, port=port, logs=RUN / "logs")
-        stack.callback(service.stop)
+        with interrupt:
+            service = project.start(project.commands, port=port, logs=RUN / "logs")
+            stack.callback(service.stop)
         service.wait_for_status("/healthz", 200, 60)
         service.wait_for_status("/readyz", 200, 60)
 
     with step("Registering a user over HTTP and waiting for the e-mail"):
-        browser = Browser(port, f"localhost:{port}", https=False)
+        browser = Browser(port, project.host, https=False)
         account, address, words = "ada", "ada@example.com", secrets.token_hex(8)
         page = browser.register(account, address, words)
         if not page.url.startswith("/accounts/login/"):
@@ -213,28 +233,39 @@ def show(stack):
 
     with step("Asking the doctor, twice: with this CA, and with another"):
         report = project.manage("doctor")
-        code, probes = project.doctor()
-        handshake = probes["handshake"]
-        if code or report.returncode:
+        if report.returncode:
             raise Failed(f"the doctor is not content:\n{report.stdout}{report.stderr}")
+        handshake = verified_handshake(project, front, authority)
         refusal, sent = counter_proof(project, second, password, other)
 
     print("\nThe e-mail that came through the worker\n")
     for name in ("From", "To", "Subject"):
         print(f"    {name}: {message[name]}")
-    print("\n" + indent(message.get_content()))
+    print("\n" + textwrap.indent(message.get_content().strip(), "    "))
     print("\npython manage.py doctor\n")
-    print(indent(report.stdout))
+    print(textwrap.indent(report.stdout.strip(), "    "))
     print("\nProof\n")
     for name, text in {
         "separate process": separate_process(service, worker),
         "connection": f"{front.handshakes} TLS handshakes, Redis has no other port",
-        "verified": handshake["seen"],
+        "verified": handshake,
         "counter-proof": f"with another CA: {refusal}",
         "password sent to it": f"{sent} bytes followed that handshake",
     }.items():
         print(f"    {name + ':':<20} {text}")
     return service, browser
+
+
+def verified_handshake(project, front, authority):
+    """What the doctor saw of the handshake; `Failed` unless verified, and plain text for nobody."""
+    _, probes = project.doctor()
+    seen = probes["handshake"]["seen"]
+    if "host name verified" not in seen or authority.name not in seen:
+        raise Failed(f"the doctor did not verify the certificate: {seen}")
+    # A client that only looks whether the port answers sends nothing at all.
+    if any(connection.first_byte not in (b"", b"\x16") for connection in front.connections):
+        raise Failed(f"somebody spoke plain text to the TLS port: {front.report()}")
+    return seen
 
 
 def counter_proof(project, front, password, other):
@@ -272,11 +303,6 @@ def separate_process(service, worker):
         f"the task ran in {worker}, child of the Celery worker {line[0]}, under supervise"
         f" {supervise}; the web server is {', '.join(map(str, web))}, this demo {os.getpid()}"
     )
-
-
-def indent(text):
-    """Four spaces before every line."""
-    return "\n".join(f"    {line}" for line in text.strip().splitlines())
 
 
 if __name__ == "__main__":

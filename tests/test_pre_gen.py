@@ -231,7 +231,7 @@ def test_a_refused_bake_tells_everything_and_leaves_nothing(bake, tmp_path, capf
             cert_strictness="required",
         )
     error = capfd.readouterr().err
-    assert error.startswith("These answers cannot work:\n  - project_name \"O'Brien '''")
+    assert error.startswith("These answers cannot work:\n  - project_name 'O\\'Brien ")
     assert "  - project_slug 'class' is a Python keyword" in error
     assert "  - cert_strictness 'required' cannot work" in error
     assert "(What follows is cookiecutter's own traceback; the reasons are above.)\n" in error

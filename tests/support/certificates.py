@@ -37,11 +37,14 @@ class Authority:
 
     def issue(self, *hosts, expired=False):
         """A leaf for `hosts` (names or addresses; localhost and 127.0.0.1 when none are given)."""
+        hosts = hosts or LOCAL
         now = datetime.datetime.now(datetime.UTC)
-        dates = {"not_before": now - datetime.timedelta(days=2)}
-        if expired:
-            dates["not_after"] = now - datetime.timedelta(days=1)
-        leaf = self._ca.issue_cert(*(hosts or LOCAL), **dates)
+        leaf = self._ca.issue_cert(
+            *hosts,
+            common_name=hosts[0],
+            not_before=now - datetime.timedelta(days=2),
+            not_after=now + datetime.timedelta(days=-1 if expired else 30),
+        )
         self._issued += 1
         stem = f"{_file_name(self.name)}-{self._issued}"
         chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)

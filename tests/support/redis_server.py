@@ -79,7 +79,7 @@ class RedisServer:
         self._own = collections.Counter()
 
     def start(self):
-        """Start it and wait until it answers; with another free port when one was lost to a race."""
+        """Start it and wait until it answers; takes another port if one was lost to a race."""
         # Not under the caller's folder: the path of a Unix socket must stay below 104 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self.socket = self._folder / "socket"

@@ -12,9 +12,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.answers import ROOT, check_keys
+
 from .processes import Failed, Program, free_port, run
 
-TEMPLATE = Path(__file__).resolve().parents[2]
 OUTSIDE_NAME = "service.example"
 
 # Of the machine's environment only what package installation needs is passed on.
@@ -24,14 +25,9 @@ PASSED_ON = re.compile(r"(PIP_|UV_|SSL_CERT_|REQUESTS_CA_|HTTPS?_PROXY|NO_PROXY|
 def bake(folder, **answers):
     """Bake into `folder` with the real command line; return the new project's path.
 
-    Unknown questions and choices are refused here: cookiecutter ignores a mistyped question.
+    Unknown questions are refused here, for cookiecutter ignores them.
     """
-    questions = json.loads((TEMPLATE / "cookiecutter.json").read_text())
-    for name, value in answers.items():
-        if name.startswith("_") or name not in questions:
-            raise ValueError(f"{name} is not a question of cookiecutter.json")
-        if isinstance(questions[name], list) and value not in questions[name]:
-            raise ValueError(f"{value!r} is not a choice of {name}: {questions[name]}")
+    check_keys(answers)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     before = set(folder.iterdir())
@@ -40,7 +36,7 @@ def bake(folder, **answers):
         config = Path(home, "config.yaml")
         config.write_text(f"cookiecutters_dir: {home}/templates\nreplay_dir: {home}/replay\n")
         command = [sys.executable, "-m", "cookiecutter", "--no-input"]
-        command += ["--config-file", str(config), "--output-dir", str(folder), str(TEMPLATE)]
+        command += ["--config-file", str(config), "--output-dir", str(folder), str(ROOT)]
         done = run(
             command + [f"{name}={value}" for name, value in answers.items()],
             cwd=folder,
@@ -48,7 +44,7 @@ def bake(folder, **answers):
             seconds=60,
         )
     if done.returncode:
-        raise Failed(f"the bake failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise Failed(f"the bake failed:\n{done.stderr[-2000:]}{done.stdout[-2000:]}")
     (project,) = set(folder.iterdir()) - before
     return project
 
@@ -70,14 +66,16 @@ class Commands:
 class Project:
     """A baked project with a virtual environment beside it.
 
-    `settings` is the environment every command gets, on top of PATH, HOME and the like.
+    `settings` is the environment every command gets, on top of PATH, HOME and the like; `host` is
+    the name it is known by outside.
     """
 
-    def __init__(self, path, settings=None, venv=None):
+    def __init__(self, path, settings=None, venv=None, host=OUTSIDE_NAME):
         self.path = Path(path)
         self.slug = self.path.name
         self.venv = Path(venv) if venv else self.path.with_name(f"{self.slug}-venv")
         self.settings = dict(settings or {})
+        self.host = host
         self.home = self.path.with_name(f"{self.slug}-home")
         self.home.mkdir(exist_ok=True)
 
@@ -199,7 +197,7 @@ class Service:
         began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
-            connection.request("GET", path, headers={"Host": OUTSIDE_NAME})
+            connection.request("GET", path, headers={"Host": self.project.host})
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
             return answer.status, text, time.monotonic() - began

@@ -13,7 +13,7 @@ import threading
 
 @dataclasses.dataclass
 class Seen:
-    """What one connection did; `first_byte` is b"\\x16" for TLS, `received` counts decrypted bytes."""
+    """What one connection did. TLS begins with b"\\x16"; `received` counts decrypted bytes."""
 
     first_byte: bytes = b""
     tls: str = ""

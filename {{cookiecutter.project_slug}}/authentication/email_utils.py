@@ -98,7 +98,7 @@ def claim(user: User) -> VerificationEmail | None:
 
 def link(user: User, domain: str) -> str:
     token = signing.dumps([user.pk, user.email], salt=SALT)
-    scheme = "http" if settings.DEBUG else "https"
+    scheme = "https" if settings.SECURE_SSL_REDIRECT else "http"
     return f"{scheme}://{domain}{reverse('verify', args=[token])}"
 
 

@@ -4,7 +4,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from urllib.parse import urlsplit
 
@@ -25,34 +25,28 @@ READY_TIMEOUT = 1.5  # seconds for each step of /readyz, which answers within 5
 
 # What an opaque error text means, and what to do: the first match counts.
 CAUSES = {
-    "REDIS_CA_CERTS": "Another server answers, or its certificate was renewed: compare it with"
-    " `python manage.py doctor --certificate`.",
-    "self-signed certificate in certificate chain": "Its CA is not known here: put the CA's"
-    " certificate into REDIS_CA_CERTS.",
-    "self-signed certificate": "It is signed by itself: put it into REDIS_CA_CERTS"
-    " (`python manage.py doctor --certificate` prints it).",
-    "unable to get local issuer": "Its CA is neither in REDIS_CA_CERTS nor among the system's:"
-    " put the CA's certificate into REDIS_CA_CERTS.",
-    "ostname mismatch": "The certificate is for another host: use a host name that it holds.",
-    "IP address mismatch": "The certificate is for another address: use a name that it holds.",
+    "REDIS_CA_CERTS": "Another server answers, or its certificate was renewed: compare the two with"
+    " `manage.py doctor --certificate`.",
+    "self-signed certificate in": "Put the certificate of the server's CA into REDIS_CA_CERTS.",
+    "self-signed certificate": "Put it into REDIS_CA_CERTS: `manage.py doctor --certificate`.",
+    "local issuer": "Put the certificate of the server's CA into REDIS_CA_CERTS.",
+    "certificate is not valid for": "Use a host name in the URL that the certificate holds.",
     "certificate has expired": "Renew the server's certificate.",
     "not yet valid": "Compare the clocks of this machine and the server.",
-    "CERTIFICATE_REQUIRED": "The server asks for a client certificate: set REDIS_CLIENT_CERT and"
-    " REDIS_CLIENT_KEY.",
+    "CERTIFICATE_REQUIRED": "Set REDIS_CLIENT_CERT and REDIS_CLIENT_KEY.",
     "UNKNOWN_CA": "The server does not know the CA of REDIS_CLIENT_CERT.",
-    "UNEXPECTED_EOF": "The port does not speak TLS (then use redis://), or the server has no"
-    " connections left, or it asks for a client certificate.",
-    "WRONG_VERSION_NUMBER": "The port does not speak TLS: use redis://.",
-    "Connection reset": "The port may speak TLS only: use rediss://.",
-    "Connection closed by server": "The server may speak TLS only (rediss://), or is restarting.",
+    "UNEXPECTED_EOF": "The port is not TLS (use redis://), wants a client certificate, or the"
+    " server has no connections left.",
+    "WRONG_VERSION_NUMBER": "The port is not TLS: use redis://.",
+    "Connection reset": "The port may be TLS only: use rediss://.",
+    "closed by server": "The port may be TLS only (use rediss://), or the server restarts.",
     "Authentication required": "Put the password into the URL: redis://:PASSWORD@HOST:PORT/0.",
-    "NOAUTH": "Put the password into the URL: redis://:PASSWORD@HOST:PORT/0.",
-    "username-password": "The user name or the password in the URL is wrong.",
-    "DB index": "End the URL in a database that the server has: /0 is always there.",
+    "username-password": "Correct the user name or the password in the URL.",
+    "DB index": "End the URL in /0, the database that every server has.",
     "SELECT is not allowed": "End the URL in /0: a cluster has no other database.",
-    "max number of clients": "Close some clients or take a larger plan (REDIS_MAX_CONNECTIONS).",
+    "max number of clients": "Close some clients, or take a larger plan.",
     "Connection refused": "Nothing listens there: start Redis, or correct host and port.",
-    "imed out": "No answer: look at the firewall, the allow list and the port; a plain port keeps"
+    "imed out": "Look at the firewall, the allow list and the port; a port that is not TLS keeps"
     " silent when spoken to in TLS.",
 }
 
@@ -67,15 +61,10 @@ class Failed(Exception):
 
 @dataclass
 class Result:
-    """`state` is ok, warn, FAIL or not reached."""
-
     name: str
-    state: str
+    state: str  # ok, warn, FAIL or not reached
     seen: str = ""
     fix: str = ""
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
@@ -105,21 +94,15 @@ class Path:
         )
 
     def probes(self) -> dict[str, Callable[[], str]]:
-        return {
-            "resolve": self.resolve,
-            "connect": self.connect,
-            "handshake": self.handshake,
-            "auth": self.auth,
-            "ping": self.ping,
-            "round trip": round_trip,
-        }
+        steps = (self.resolve, self.connect, self.handshake, self.auth, self.ping)
+        return {step.__name__: step for step in steps} | {"round trip": round_trip}
 
     def resolve(self) -> str:
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise Failed(
-                f"{self.host}: {error.strerror}", "Correct the host name in the URL."
+                f"{self.host}: {error.strerror}", "Correct the host in the URL."
             ) from error
         return f"{self.host} is {', '.join(dict.fromkeys(row[4][0] for row in found))}"
 
@@ -143,14 +126,8 @@ class Path:
         connection.connect()
         connection.disconnect()
         version, cipher, certificate = seen
-        words = [version, cipher, str(self.policy)]
-        if certificate:
-            words += [
-                f"subject {common_name(certificate['subject'])}",
-                f"issuer {common_name(certificate['issuer'])}",
-                f"expires {certificate['notAfter']}",
-            ]
-        return ", ".join(words)
+        words = f"{version}, {cipher}, {self.policy}"
+        return f"{words}, {describe(certificate)}" if certificate else words
 
     def auth(self) -> str:
         self.client.connection_pool.get_connection().disconnect()
@@ -163,10 +140,13 @@ class Path:
         return f"PONG after {1000 * (time.monotonic() - started):.0f} ms"
 
 
-def common_name(name: tuple) -> str:
-    """The most telling part of a distinguished name of ssl.SSLSocket.getpeercert()."""
-    parts = dict(part[0] for part in name)
-    return next((parts[key] for key in ("commonName", "organizationName") if key in parts), "-")
+def describe(certificate: dict) -> str:
+    """Whose certificate it is, who issued it and until when, from SSLSocket.getpeercert()."""
+    names = []
+    for field in ("subject", "issuer"):
+        parts = dict(part[0] for part in certificate[field])
+        names.append(f"{field} {parts.get('commonName') or parts.get('organizationName') or '-'}")
+    return ", ".join([*names, f"expires {certificate['notAfter']}"])
 
 
 def round_trip() -> str:

@@ -7,9 +7,15 @@ from django.core.checks import Tags, Warning, register
 
 
 def connections() -> int:
-    """Connections to Redis that all processes hold at most: web, worker, beat and /readyz."""
-    web = settings.WEB_CONCURRENCY * (settings.WEB_THREADS + 1)
+    """Connections to Redis that web, worker, beat and /readyz hold at most, as counted on a server.
+
+    Celery opens two for each thread that publishes, and two more where results are on.
+    """
+    results = hasattr(settings, "CELERY_RESULT_BACKEND")
+    web = settings.WEB_CONCURRENCY * (settings.WEB_THREADS * (4 if results else 2) + 1)
     worker = 4 if settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL else 2
+    if results:
+        worker += settings.CELERY_WORKER_CONCURRENCY + 1
     beat = 2
     return web + worker + beat
 
@@ -51,16 +57,4 @@ def connection_budget(app_configs, **kwargs):
             f"This service opens up to {connections()} connections to Redis, which allows {limit}.",
             hint="Lower WEB_CONCURRENCY, or take a larger plan and set REDIS_MAX_CONNECTIONS.",
             id="{{ cookiecutter.project_slug }}.W004",
-        )
-
-
-@register(deploy=True)
-def time_limits(app_configs, **kwargs):
-    visibility = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
-    if visibility <= settings.CELERY_TASK_TIME_LIMIT:
-        yield Warning(
-            f"A task may run {settings.CELERY_TASK_TIME_LIMIT} s, but after {visibility} s another"
-            " worker gets it too.",
-            hint="Keep CELERY_TASK_TIME_LIMIT below visibility_timeout.",
-            id="{{ cookiecutter.project_slug }}.W005",
         )

@@ -18,19 +18,9 @@ TIMEOUT = 5  # seconds; without it a connection to a black hole blocks a web req
 HEALTH_CHECK = 25  # seconds; below the idle timeout of every provider (the shortest is 150)
 # The kernel gives up on a silent peer after 20 s, before kombu can take a message from one
 # connection and lose it on another (that needs less than polling interval + health check).
-KEEPALIVE = {
-    "socket_keepalive": True,
-    "socket_keepalive_options": {
-        getattr(socket, name): value
-        for name, value in {
-            "TCP_KEEPIDLE": 30,
-            "TCP_KEEPINTVL": 5,
-            "TCP_KEEPCNT": 3,
-            "TCP_USER_TIMEOUT": 20_000,
-        }.items()
-        if hasattr(socket, name)
-    },
-}
+TCP = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+TCP = {getattr(socket, name): value for name, value in TCP.items() if hasattr(socket, name)}
+KEEPALIVE = {"socket_keepalive": True, "socket_keepalive_options": TCP}
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 

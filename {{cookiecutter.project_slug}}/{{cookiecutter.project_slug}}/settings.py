@@ -52,7 +52,6 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "authentication",
     "operations",
@@ -60,7 +59,6 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -68,6 +66,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+if not DEBUG:  # runserver serves static files itself
+    MIDDLEWARE.insert(1, "whitenoise.middleware.WhiteNoiseMiddleware")
 
 ROOT_URLCONF = "{{ cookiecutter.project_slug }}.urls"
 
@@ -91,19 +91,12 @@ WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
 
 # Database: SQLite unless DATABASE_URL says otherwise
 
-DATABASES = {
-    "default": env.url(
-        "DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}", environ.Env.db_url_config
-    )
-    | {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
-}
+SQLITE = f"sqlite:///{BASE_DIR / 'db.sqlite3'}"
+DATABASES = {"default": env.url("DATABASE_URL", SQLITE, environ.Env.db_url_config)}
+DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Web and worker write to one file: take the lock at the start of a transaction and wait for it.
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL",
-    }
+    # Web and worker write to one file: lock it at the start of a transaction, and wait for it.
+    DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -135,12 +128,10 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {
-        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
-        if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
-    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+if not DEBUG:
+    STORAGES["staticfiles"]["BACKEND"] = "whitenoise.storage.CompressedManifestStaticFilesStorage"
 
 
 # E-mail: written to the log unless EMAIL_URL says otherwise
@@ -164,27 +155,21 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # Logging: everything to stdout, in one format
 
+LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+    raise Refused("LOG_LEVEL is not one of: DEBUG, INFO, WARNING, ERROR, CRITICAL.")
+LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(message)s"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "format": "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(message)s"
-        }
-    },
+    "formatters": {"line": {"format": LOG_FORMAT}},
     "handlers": {
-        "stdout": {
-            "class": "logging.StreamHandler",
-            "stream": "ext://sys.stdout",
-            "formatter": "line",
-        }
+        "stdout": {"()": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}
     },
-    "root": {"handlers": ["stdout"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     # Django's own handlers would write a second time, or by e-mail.
     "loggers": {"django": {"handlers": [], "propagate": True}},
 }
-if LOGGING["root"]["level"] not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-    raise Refused("LOG_LEVEL is not one of: DEBUG, INFO, WARNING, ERROR, CRITICAL.")
 
 
 # Redis: one URL and one TLS policy for the broker, the results, the probes and your own clients
@@ -223,12 +208,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 WEB_THREADS = 4
 CELERY_BROKER_POOL_LIMIT = WEB_THREADS + 1
 # A web request waits for one retry, not for three; the pending row in the database waits longer.
-CELERY_TASK_PUBLISH_RETRY_POLICY = {
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0.2,
-    "interval_max": 0.2,
-}
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2}
 
 # Results are off unless asked for: each costs 7 commands, and a dead backend blocks .delay().
 CELERY_TASK_IGNORE_RESULT = True
@@ -243,8 +223,7 @@ if env.text("CELERY_RESULT_BACKEND"):
     # The default is 19 s of retries inside .delay().
     CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {**_prefix, "retry_policy": {"max_retries": 1}}
 
-# JSON only: a message with pickle in it could run code.
-CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = CELERY_EVENT_SERIALIZER = "json"
+# Celery's default, pinned: a message with pickle in it could run code.
 CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 
 # Acknowledge after the work and fetch one at a time: a restart then loses and strands no task.
@@ -257,8 +236,7 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 # Seconds; the default is no limit, and one stuck task holds its process for ever.
 CELERY_TASK_SOFT_TIME_LIMIT = 60
 CELERY_TASK_TIME_LIMIT = 90
-# Seconds that running tasks get on a deploy before they go back to the queue: supervisord.conf
-# allows 18.
+# Seconds that running tasks get on a deploy; then they go back to the queue (supervisord.conf: 18).
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 12
 # The default is one process per core of the host, often more than a small plan's memory holds.
 CELERY_WORKER_CONCURRENCY = env.integer("CELERY_WORKER_CONCURRENCY", "2", minimum=1)
@@ -267,14 +245,9 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.boolean("CELERY_REMOTE_CONTROL")
 
 # In memory: the one entry is short, and a file would need a disk.
 CELERY_BEAT_SCHEDULER = "celery.beat.Scheduler"
-CELERY_BEAT_SCHEDULE = {
-    "housekeeping": {
-        "task": "operations.tasks.housekeeping",
-        "schedule": 120,
-        # A worker that was away for an hour needs one sweep, not thirty.
-        "options": {"expires": 120},
-    }
-}
+# expires: a worker that was away for an hour needs one sweep, not thirty.
+HOUSEKEEPING = {"task": "operations.tasks.housekeeping", "options": {"expires": 120}}
+CELERY_BEAT_SCHEDULE = {"housekeeping": {**HOUSEKEEPING, "schedule": 120}}
 
 # gunicorn reads WEB_CONCURRENCY itself, as its number of processes.
 WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", "1", minimum=1)

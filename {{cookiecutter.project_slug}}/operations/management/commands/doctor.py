@@ -47,7 +47,7 @@ class Command(BaseCommand):
             time.sleep(1)
             results.clear()
         if options["json"]:
-            report = {"healthy": healthy, "probes": [result.as_dict() for result in results]}
+            report = {"healthy": healthy, "probes": [vars(result) for result in results]}
             self.stdout.write(json.dumps(report, indent=2))
         if not healthy:
             sys.exit(1)
@@ -69,12 +69,9 @@ class Command(BaseCommand):
             self.fail(f"no certificate from {path.host} port {path.port}: {error}")
         fingerprint = sha256(ssl.PEM_cert_to_DER_cert(pem)).digest().hex(":").upper()
         self.stdout.write(
-            f"# {path.host} port {path.port} presents this certificate. Compare the fingerprint"
-            " with your provider's before you trust it.\n"
-            f"# subject  {probes.common_name(certificate['subject'])}\n"
-            f"# issuer   {probes.common_name(certificate['issuer'])}\n"
-            f"# expires  {certificate['notAfter']}\n"
-            f"# SHA-256  {fingerprint}\n{pem.strip()}"
+            f"# {path.host} port {path.port}: {probes.describe(certificate)}\n"
+            f"# SHA-256 {fingerprint}\n"
+            f"# Compare the fingerprint with your provider's before you trust it.\n{pem.strip()}"
         )
 
     def fail(self, message: str):

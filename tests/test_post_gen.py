@@ -1,0 +1,735 @@
+"""hooks/post_gen_project.py: each check on a small project, as plain Python, and in real bakes."""
+
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from cookiecutter.exceptions import FailedHookException
+
+from tests.answers import PRODUCT, ROOT, SERVICE, TARGETS, refused, resolved, row_id
+
+HASH = "0123456789abcdef" * 4
+FILES = {
+    ".gitignore": ".env\n.venv/\n*.sqlite3\n",
+    "manage.py": "print('Hello')\n",
+    "pyproject.toml": '[project]\nname = "my-service"\n',
+    "requirements.txt": f"# made by uv\ncelery==5.7.0 \\\n    --hash=sha256:{HASH}\n",
+    "requirements-dev.txt": (
+        f"redis[x]==8.1.0 ; python_version < '3.12' \\\n    --hash=sha256:{HASH} \\\n"
+        f"    --hash=sha256:{HASH}\n    # via celery\n"
+    ),
+    "supervisord.conf": """\
+        [supervisord]
+        nodaemon=true ; stay
+        [rpcinterface:supervisor]
+        supervisor.rpcinterface_factory=x
+        [program:celery_worker]
+        command=celery -A my_service worker ; no shell
+        stopwaitsecs=18 ; soft 12
+        [program:django]
+        command=gunicorn my_service.wsgi
+        stopwaitsecs=7
+        [program:celery_beat]
+        command=celery -A my_service beat
+        stopwaitsecs=2
+        """,
+    "my_service/settings.py": """\
+        DEFAULTS = {
+            "REDIS_CERT_REQS": "required",
+            "REDIS_CHECK_HOSTNAME": "true",
+            "REDIS_DATABASES": "16",
+            "REDIS_MAX_CONNECTIONS": "250",
+            "REDIS_ALLOW_PLAINTEXT": "",
+            "CELERY_POLLING_INTERVAL": "1",
+            "CELERY_REMOTE_CONTROL": "true",
+        }
+        """,
+    "README.md": "Set SECRET_KEY= in rediss://USER:PASSWORD@HOST, `-----BEGIN PRIVATE KEY-----`\n",
+    "templates/home.html": "{{ user }} {% if user %}{% endif %}\n",
+    "tests/test_url.py": "URL = 'rediss://:s3cret@h'  # made up\n",
+    ".github/workflows/ci.yml": "run: ${{ matrix.python }}\n",
+}
+DERIVED = {  # the small project's, whatever the facts of the default provider are
+    "redis_provider": "render",
+    "__cert_reqs": "required",
+    "__check_hostname": "true",
+    "__databases": "16",
+    "__max_connections": "250",
+    "__plaintext_hosts": "",
+    "__polling_interval": "1",
+    "__remote_control": "true",
+}
+BLUEPRINT = """\
+    services:
+      - type: web
+        name: web
+        runtime: python
+        plan: starter
+        buildCommand: build
+        preDeployCommand: migrate
+        startCommand: python -m my_service.supervise -c supervisord.conf
+        healthCheckPath: /healthz
+        maxShutdownDelaySeconds: 60
+        envVars:
+          - fromGroup: shared
+          - key: DATABASE_URL
+            fromDatabase:
+              name: db
+              property: connectionString
+          - key: REDIS_URL
+            fromService:
+              type: keyvalue
+              name: redis
+              property: connectionString
+          - key: EMAIL_URL
+            sync: false
+          - key: PYTHON_VERSION
+            value: "3.13.5"
+      - type: worker
+        name: worker
+        runtime: python
+        plan: standard
+        buildCommand: build
+        startCommand: celery worker
+        envVars:
+          - fromGroup: shared
+      - type: keyvalue
+        name: redis
+        plan: starter # not free
+        ipAllowList: []
+        maxmemoryPolicy: noeviction
+    databases:
+      - name: db
+        plan: basic-256mb
+    envVarGroups:
+      - name: shared
+        envVars:
+          - key: SECRET_KEY
+            generateValue: true
+          - key: WEB_CONCURRENCY
+            value: "1"
+    """
+PROCFILE = "release: migrate\nweb: gunicorn\nworker: celery worker\nbeat: celery beat\n"
+
+
+def project(root, target="render"):
+    """Write a small project that is whole for the target; return its answers."""
+    answers = {**resolved(project_slug="my_service", deploy_target=target), **DERIVED}
+    files = dict(FILES)
+    if target in ("render", "render_services"):
+        files["render.yaml"] = BLUEPRINT
+    if target == "procfile":
+        files["Procfile"] = PROCFILE
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    return answers
+
+
+def edit(path, old, new):
+    """Replace text that must be there; old None makes the file, new None removes it."""
+    if new is None:
+        path.unlink()
+    elif old is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(new)
+    else:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_whole_project_has_no_problems(post_gen, tmp_path, target):
+    answers = project(tmp_path, target)
+    assert post_gen.problems(tmp_path, answers) == []
+
+
+SETTINGS = "my_service/settings.py"
+CONF = "supervisord.conf"
+LOCK = "requirements.txt"
+RED = {
+    "manage.py is gone": ("manage.py", "", None, "manage.py is missing."),
+    "settings are gone": (SETTINGS, "", None, "my_service/settings.py is missing."),
+    "pyproject is gone": ("pyproject.toml", "", None, "pyproject.toml is missing."),
+    "Python does not parse": (
+        "tests/test_x.py",
+        None,
+        "def x(:\n",
+        "tests/test_x.py is not Python",
+    ),
+    "Python with a NUL": ("x.py", None, "x = '\0'\n", "x.py is not Python"),
+    "settings weaken the check": (
+        SETTINGS,
+        '"REDIS_CERT_REQS": "required"',
+        '"REDIS_CERT_REQS": "none"',
+        "settings.py says REDIS_CERT_REQS = ['none'], but the answers mean 'required'.",
+    ),
+    "settings compute the check": (
+        SETTINGS,
+        '"REDIS_CERT_REQS": "required"',
+        '"REDIS_CERT_REQS": str("required")',
+        "settings.py says REDIS_CERT_REQS = [None], but",
+    ),
+    "settings leave the check out": (
+        SETTINGS,
+        '"REDIS_CERT_REQS": "required",',
+        "",
+        "settings.py says REDIS_CERT_REQS = [], but",
+    ),
+    "settings say the check twice": (
+        SETTINGS,
+        '"REDIS_CERT_REQS": "required"',
+        '"REDIS_CERT_REQS": "required", "REDIS_CERT_REQS": "none"',
+        "settings.py says REDIS_CERT_REQS = ['required', 'none'], but",
+    ),
+    "settings have another default": (
+        SETTINGS,
+        '"REDIS_DATABASES": "16"',
+        '"REDIS_DATABASES": 16',
+        "settings.py says REDIS_DATABASES = [16], but the answers mean '16'.",
+    ),
+    "supervisord.conf does not parse": (CONF, "[supervisord]", "", "conf cannot be parsed: File"),
+    "supervisord.conf says a thing twice": (
+        CONF,
+        "stopwaitsecs=7",
+        "stopwaitsecs=7\nstopwaitsecs=8",
+        "supervisord.conf cannot be parsed: While",
+    ),
+    "stopwaitsecs is no number": (CONF, "=18", "=soon", "supervisord.conf cannot be parsed: inv"),
+    "a program has another name": (
+        CONF,
+        "[program:django]",
+        "[program:web]",
+        "supervisord.conf has ['program:celery_beat', 'program:celery_worker', 'program:web'], not",
+    ),
+    "programs are in a group": (
+        CONF,
+        "[supervisord]",
+        "[group:all]\nprograms=django\n[supervisord]",
+        "supervisord.conf has ['group:all', ",
+    ),
+    "a program has an environment": (
+        CONF,
+        "stopwaitsecs=7",
+        "stopwaitsecs=7\nenvironment=A=1",
+        "supervisord.conf: [program:django] must not set environment.",
+    ),
+    "supervisord has an environment": (
+        CONF,
+        "nodaemon=true",
+        "environment=A=1",
+        "supervisord.conf: [supervisord] must not set environment.",
+    ),
+    "a program stops as a group": (
+        CONF,
+        "stopwaitsecs=7",
+        "stopwaitsecs=7\nstopasgroup=true",
+        "supervisord.conf: [program:django] must not set stopasgroup.",
+    ),
+    "a program runs in sh": (CONF, "=gunicorn", "=sh -c gunicorn", "runs through a shell"),
+    "a program runs in bash": (CONF, "=gunicorn", "=/bin/bash -ec gunicorn", "through a shell"),
+    "a program joins commands": (CONF, "=gunicorn", "=true && gunicorn", "runs through a shell"),
+    "stopping takes too long": (
+        CONF,
+        "stopwaitsecs=7",
+        "stopwaitsecs=9",
+        "supervisord.conf: its stopwaitsecs add up to 29 s, above 28 s.",
+    ),
+    "a program stops in supervisor's 10 s": (
+        CONF,
+        "stopwaitsecs=7",
+        "autostart=true",
+        "supervisord.conf: its stopwaitsecs add up to 30 s, above 28 s.",
+    ),
+    "a Procfile for Render": (
+        "Procfile",
+        None,
+        PROCFILE,
+        "Procfile is there, but deploy_target is",
+    ),
+    "pyproject does not parse": (
+        "pyproject.toml",
+        "[project]",
+        "[project",
+        "pyproject.toml cannot be parsed",
+    ),
+    "no lock": (LOCK, "", None, "requirements.txt: 'nothing' is not pinned"),
+    "an empty lock": (LOCK, f"celery==5.7.0 \\\n    --hash=sha256:{HASH}", "", "'nothing' is not"),
+    "a range": (LOCK, "celery==5.7.0", "celery>=5.7", "'celery>=5.7 --hash=sha256:"),
+    "no hash": (LOCK, f" \\\n    --hash=sha256:{HASH}", "", "'celery==5.7.0' is not pinned"),
+    "a short hash": (LOCK, HASH, HASH[1:], "is not pinned by == and sha256 hashes."),
+    "another kind of hash": (LOCK, "sha256", "md5", "is not pinned by == and sha256 hashes."),
+    "a loose one among the dev tools": (
+        "requirements-dev.txt",
+        "redis[x]==8.1.0 ;",
+        "redis[x]~=8.1.0 ;",
+        "requirements-dev.txt: \"redis[x]~=8.1.0 ; python_version < '3.12",
+    ),
+    "an index named in a comment": (
+        LOCK,
+        "made by uv",
+        "uv --index-url https://example.com",
+        "requirements.txt names an index or a host, or holds a pip option.",
+    ),
+    "an answer not rendered": (
+        "README.md",
+        "Set",
+        "cookiecutter.project_name",
+        "README.md still says 'cookiecutter.'.",
+    ),
+    "an answer not rendered in a copied file": (
+        "templates/home.html",
+        "user",
+        "cookiecutter.project_name",
+        "templates/home.html still says 'cookiecutter.'.",
+    ),
+    "a variable tag": ("README.md", "Set", "{{ x }}", "README.md still holds template tags."),
+    "a block tag": ("README.md", "Set", "{% x %}", "README.md still holds template tags."),
+    "a private key": (
+        "tests/key.pem",
+        None,
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAtest\n",
+        "tests/key.pem holds a private key, which must not be in git.",
+    ),
+    "a private key in one line": (
+        "key.py",
+        None,
+        r"KEY = '-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEAtest'",
+        "key.py holds a private key",
+    ),
+    "a secret key in an env file": (
+        ".env.example",
+        None,
+        "DEBUG=true\nSECRET_KEY=change-me\n",
+        ".env.example holds a SECRET_KEY, which must not be in git.",
+    ),
+    "a secret key behind a comment sign": (
+        ".env.example",
+        None,
+        '# SECRET_KEY="change-me"\n',
+        ".env.example holds a SECRET_KEY",
+    ),
+    "a secret key in Python": (
+        "conf.py",
+        None,
+        'SECRET_KEY = "django-insecure-8b!x(2k#9v0q$w)e7r^t"\n',
+        "conf.py holds a SECRET_KEY",
+    ),
+    "a Redis password": (
+        ".env.example",
+        None,
+        "REDIS_URL=rediss://default:hunter2@redis.example:6379\n",
+        ".env.example holds a password in a URL, which must not be in git.",
+    ),
+    "a mail password": (
+        "README.md",
+        "Set",
+        "EMAIL_URL=smtp+tls://me:hunter2@mail.example:587",
+        "README.md holds a password in a URL",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "old", "new", "text"), RED.values(), ids=RED)
+def test_post_gen_turns_red_when(post_gen, tmp_path, name, old, new, text):
+    answers = project(tmp_path)
+    edit(tmp_path / name, old, new)
+    found = post_gen.problems(tmp_path, answers)
+    assert any(text in one for one in found), found
+
+
+KEY = "key: SECRET_KEY\n        generateValue: true"
+RENDER_RED = {
+    "it is not YAML": ("services:", "services: [", "cannot be parsed: while parsing"),
+    "it is empty": (None, "", "an entry of file is not a mapping."),
+    "services are no list": (None, "services: {}\n", "file: services is {}, not list."),
+    "services are missing": ("services:", "x:", "file has no services."),
+    "the file has another key": (
+        "databases:",
+        "previews: {}\ndatabases:",
+        "file must not have pre",
+    ),
+    "a service is no mapping": ("services:", "services:\n  - web", "a service of type None: write"),
+    "a service has no type": ("- type: worker", "- plan: x", "a service of type None: write web"),
+    "Redis has its old type": (
+        "- type: keyvalue",
+        "- type: redis",
+        "a service of type 'redis': wr",
+    ),
+    "a service has no name": ("    name: worker\n", "", "worker has no name."),
+    "a web service has no runtime": ("    runtime: python\n", "", "web web has no runtime."),
+    "a service has env for runtime": ("    runtime:", "    env:", "web web must not have env."),
+    "a service has no build command": ("    buildCommand: build\n", "", "has no buildCommand."),
+    "a service has no start command": (
+        "    startCommand: celery worker\n",
+        "",
+        "worker worker has no startCommand.",
+    ),
+    "the old release command": (
+        "preDeployCommand",
+        "releaseCommand",
+        "must not have releaseCommand",
+    ),
+    "web has no health check": ("    healthCheckPath: /healthz\n", "", "has no healthCheckPath."),
+    "web has another health check": (
+        "/healthz",
+        "/readyz",
+        "web: healthCheckPath must be /healthz.",
+    ),
+    "a worker has a health check": (
+        "startCommand: celery worker",
+        "startCommand: celery worker\n    healthCheckPath: /healthz",
+        "worker worker must not have healthCheckPath.",
+    ),
+    "a worker is free": ("plan: standard", "plan: free", "worker: a worker cannot have plan free."),
+    "Redis has no allow list": ("    ipAllowList: []\n", "", "keyvalue redis has no ipAllowList."),
+    "Redis is open": (
+        "ipAllowList: []",
+        "ipAllowList: [{source: 0.0.0.0/0}]",
+        "redis: ipAllowList must be []",
+    ),
+    "Redis evicts": ("noeviction", "allkeys-lru", "redis: maxmemoryPolicy must be noeviction"),
+    "Redis has no policy": ("    maxmemoryPolicy: noeviction\n", "", "has no maxmemoryPolicy."),
+    "there is no Redis": (
+        "  - type: keyvalue\n    name: redis\n    plan: starter # not free\n"
+        "    ipAllowList: []\n    maxmemoryPolicy: noeviction\n",
+        "",
+        "0 keyvalue services do not fit redis_provider.",
+    ),
+    "the delay is text": (
+        "Seconds: 60",
+        'Seconds: "60"',
+        "maxShutdownDelaySeconds is '60', not int",
+    ),
+    "the delay is yes": ("Seconds: 60", "Seconds: yes", "maxShutdownDelaySeconds is True, not int"),
+    "the delay is 0": (
+        "Seconds: 60",
+        "Seconds: 0",
+        "maxShutdownDelaySeconds must be from 1 to 300",
+    ),
+    "the delay is 301": ("Seconds: 60", "Seconds: 301", "Seconds must be from 1 to 300"),
+    "the delay is shorter than the stop": (
+        "Seconds: 60",
+        "Seconds: 26",
+        "web: maxShutdownDelaySeconds 26 is below the sum of stopwaitsecs.",
+    ),
+    "two services share a name": (
+        "name: worker",
+        "name: web",
+        "two services or databases have the",
+    ),
+    "regions differ": (
+        "    plan: basic-256mb",
+        "    plan: basic-256mb\n    region: frankfurt",
+        "regions differ, and private addresses do not cross regions.",
+    ),
+    "another property": (
+        "name: redis\n          property: conn",
+        "name: redis\n          property: x",
+        "web: REDIS_URL must take the property connectionString.",
+    ),
+    "no type in fromService": ("          type: keyvalue\n", "", "fromService redis has no type."),
+    "no property in fromService": (
+        "name: redis\n          property: connectionString",
+        "name: redis",
+        "fromService redis has no property.",
+    ),
+    "a service that does not exist": (
+        "          name: redis",
+        "          name: rediss",
+        "web: REDIS_URL refers to a service that does not exist.",
+    ),
+    "a service of another type": (
+        "          type: keyvalue",
+        "          type: web",
+        "web: REDIS_URL refers to a service that does not exist.",
+    ),
+    "a database that does not exist": (
+        "          name: db",
+        "          name: postgres",
+        "web: DATABASE_URL refers to a database that does not exist.",
+    ),
+    "a group that does not exist": (
+        "- fromGroup: shared\n      - key",
+        "- fromGroup: shared\n      - fromGroup: x\n      - key",
+        "web: fromGroup refers to a group that does not exist.",
+    ),
+    "a variable without a source": (
+        "        sync: false\n",
+        "",
+        "envVars EMAIL_URL needs a key and",
+    ),
+    "a variable with two sources": (
+        "sync: false",
+        "sync: false\n        value: x",
+        "envVars EMAIL_URL needs a key and one source",
+    ),
+    "a Python version as a number": (
+        '"3.13.5"',
+        "3.10",
+        "envVars PYTHON_VERSION: value is 3.1, not str: put it in quotes.",
+    ),
+    "half a Python version": ('"3.13.5"', '"3.13"', "web: PYTHON_VERSION must be whole"),
+    "WEB_CONCURRENCY as a number": (
+        'value: "1"',
+        "value: 1",
+        "envVars WEB_CONCURRENCY: value is 1, not str: put it in quotes.",
+    ),
+    "no WEB_CONCURRENCY": ("WEB_CONCURRENCY", "OTHER", "web: WEB_CONCURRENCY must be written out"),
+    "a group takes from a service": (
+        "    envVars:\n      - key: SECRET_KEY",
+        "    envVars:\n      - key: EMAIL_URL\n        sync: false\n      - key: SECRET_KEY",
+        "shared: EMAIL_URL is in a group, where Render ignores it.",
+    ),
+    "SECRET_KEY is written down": (
+        KEY,
+        "key: SECRET_KEY\n        value: x",
+        "web: SECRET_KEY must come from a group with generateValue, only.",
+    ),
+    "each service makes its own SECRET_KEY": (
+        "      - fromGroup: shared\n      - key: DATABASE_URL",
+        f"      - {KEY}\n      - key: DATABASE_URL",
+        "web: SECRET_KEY must come from a group with generateValue, only.",
+    ),
+    "a service overrides SECRET_KEY": (
+        "- fromGroup: shared\n      - key",
+        "- fromGroup: shared\n      - key: SECRET_KEY\n        sync: false\n      - key",
+        "web: SECRET_KEY must come from a group with generateValue, only.",
+    ),
+    "two groups make a SECRET_KEY": (
+        "envVarGroups:",
+        f"envVarGroups:\n  - name: more\n    envVars:\n      - {KEY}",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "text"), RENDER_RED.values(), ids=RENDER_RED)
+def test_render_yaml_turns_red_when(post_gen, tmp_path, old, new, text):
+    answers = project(tmp_path)
+    edit(tmp_path / "render.yaml", old, new)
+    if old == "envVarGroups:":
+        edit(
+            tmp_path / "render.yaml",
+            "celery worker\n    envVars:\n      - fromGroup: shared",
+            "celery worker\n    envVars:\n      - fromGroup: more",
+        )
+        text = "SECRET_KEY comes from several groups, so the services would not agree on it."
+    found = post_gen.problems(tmp_path, answers)
+    assert any(one.startswith("render.yaml") and text in one for one in found), found
+
+
+@pytest.mark.parametrize("target", ["render", "render_services"])
+def test_a_render_target_needs_render_yaml(post_gen, tmp_path, target):
+    answers = project(tmp_path, target)
+    edit(tmp_path / "render.yaml", "", None)
+    [text] = post_gen.problems(tmp_path, answers)
+    assert text == f"render.yaml is missing, but deploy_target is {target}."
+
+
+@pytest.mark.parametrize("target", ["procfile", "server"])
+def test_no_other_target_may_have_render_yaml(post_gen, tmp_path, target):
+    answers = project(tmp_path, target)
+    edit(tmp_path / "render.yaml", None, textwrap.dedent(BLUEPRINT))
+    [text] = post_gen.problems(tmp_path, answers)
+    assert text == f"render.yaml is there, but deploy_target is {target}."
+
+
+def test_a_provider_elsewhere_needs_no_redis_in_render_yaml(post_gen, tmp_path):
+    answers = {**project(tmp_path), "redis_provider": "upstash"}
+    [text] = post_gen.problems(tmp_path, answers)
+    assert text == "render.yaml: 1 keyvalue services do not fit redis_provider."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(None, id="gone"),
+        pytest.param(PROCFILE.replace("beat: celery beat\n", ""), id="no beat"),
+        pytest.param(PROCFILE + "clock: date\n", id="one more"),
+        pytest.param(PROCFILE + "web: gunicorn\n", id="web twice"),
+        pytest.param(PROCFILE.replace("web: ", "web "), id="no colon"),
+        pytest.param(PROCFILE.replace("gunicorn", ""), id="no command"),
+        pytest.param(PROCFILE + "\n", id="empty line"),
+    ],
+)
+def test_a_procfile_names_the_four_processes(post_gen, tmp_path, text):
+    answers = project(tmp_path, "procfile")
+    edit(tmp_path / "Procfile", None, text)
+    [found] = post_gen.problems(tmp_path, answers)
+    assert found.startswith("Procfile must be one line") or text is None
+    assert "is missing" in found or text is not None
+
+
+def test_files_git_ignores_are_the_users_own(post_gen, tmp_path):
+    answers = project(tmp_path)
+    for name in (".env", ".venv/lib/x.py", ".git/config", "db.sqlite3"):
+        edit(tmp_path / name, None, "SECRET_KEY=abc\n{{ x }} def x(:\n")
+    assert post_gen.problems(tmp_path, answers) == []
+    edit(tmp_path / ".gitignore", ".env", "!.env")
+    assert "a SECRET_KEY" in " ".join(post_gen.problems(tmp_path, answers))
+
+
+def test_nothing_is_written_or_removed(post_gen, tmp_path):
+    answers = project(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    post_gen.problems(tmp_path, answers)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_without_pyyaml_render_yaml_is_not_checked_and_that_is_said(
+    post_gen, tmp_path, monkeypatch
+):
+    answers = project(tmp_path)
+    edit(tmp_path / "render.yaml", "noeviction", "allkeys-lru")
+    assert list(post_gen.skipped(answers)) == []
+    monkeypatch.setattr(post_gen, "yaml", None)
+    assert post_gen.problems(tmp_path, answers) == []
+    assert list(post_gen.skipped(answers)) == ["render.yaml, because PyYAML is not installed"]
+    assert list(post_gen.skipped({**answers, "deploy_target": "server"})) == []
+
+
+def test_on_python_3_10_newer_syntax_is_not_checked_and_that_is_said(
+    post_gen, tmp_path, monkeypatch
+):
+    answers = project(tmp_path)
+    edit(tmp_path / "tests/test_x.py", None, "def x(:\n")
+    edit(tmp_path / "pyproject.toml", "[project]", "[project")
+    assert len(post_gen.problems(tmp_path, answers)) == 2
+    monkeypatch.setattr(post_gen.sys, "version_info", (3, 10, 13))
+    monkeypatch.setattr(post_gen, "tomllib", None)
+    assert post_gen.problems(tmp_path, answers) == []
+    assert list(post_gen.skipped(answers)) == [
+        "the syntax of .py and .toml files, which is that of Python 3.11"
+    ]
+
+
+# The summary
+
+
+@pytest.mark.parametrize("answers", [a for a in PRODUCT if not refused(a)], ids=row_id)
+def test_the_summary_is_three_lines_true_to_the_facts(post_gen, answers):
+    answers = resolved(project_slug="shop", **answers)
+    row = answers["_redis_providers"][answers["redis_provider"]]
+    redis, certificate, command = post_gen.summary(answers)
+    assert redis.startswith(f"Redis: {row['label']}")
+    assert ("plain redis:// without TLS" in redis) == (row["tls"] == "none")
+    assert row["network"] in redis
+    assert ("WARNING" in redis) == (answers["deploy_target"] not in row["reachable_from"])
+    assert certificate.startswith(f"Certificate: {answers['__cert_reqs']} (")
+    assert ("anyone on the path" in certificate) == (answers["__cert_reqs"] == "none")
+    assert command == "Next: cd shop && ./script/dev"
+    assert not any("\n" in line for line in (redis, certificate, command))
+
+
+@pytest.mark.parametrize(
+    ("answers", "text"),
+    [
+        (
+            {"redis_provider": "upstash"},
+            "Certificate: required (the chain and the host name, or no connection).",
+        ),
+        (
+            {"redis_provider": "upstash", "cert_strictness": "optional"},
+            "Certificate: optional (the chain and the host name, or no connection).",
+        ),
+        (
+            {"redis_provider": "heroku"},
+            "Certificate: none (encrypted, but anyone on the path can pose as your Redis).",
+        ),
+        (
+            {"redis_provider": "self_hosted"},
+            "Certificate: required (the chain and the host name, or no connection),"
+            " with REDIS_CA_CERTS set.",
+        ),
+        (
+            {"redis_provider": "memorystore_redis"},
+            "Certificate: required (the chain up to REDIS_CA_CERTS, or no connection),"
+            " with REDIS_CA_CERTS set.",
+        ),
+        (
+            {"redis_provider": "render"},
+            "Certificate: required (the chain and the host name, or no connection),"
+            " should the URL ever be rediss://.",
+        ),
+    ],
+)
+def test_the_summary_says_how_the_certificate_is_checked(post_gen, answers, text):
+    assert post_gen.summary(resolved(**answers))[1] == text
+
+
+def test_the_report_is_quiet_under_cruft(post_gen, capsys):
+    assert post_gen.report([], resolved()) == 0
+    assert capsys.readouterr().out == ""
+    assert post_gen.report([], {**resolved(), "_output_dir": "/x"}) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_bad_report_lists_the_problems(post_gen, capsys):
+    assert post_gen.report(["One.", "Two."], {**resolved(), "_output_dir": "/x"}) == 1
+    assert capsys.readouterr() == (
+        "",
+        "The project is not whole, which is a fault of the template:\n  - One.\n  - Two.\n"
+        "(What follows is cookiecutter's own traceback; the reasons are above.)\n",
+    )
+
+
+# Through real bakes
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_bake_ends_with_the_summary(bake, capfd, target):
+    baked = bake(project_slug="shop", redis_provider="upstash", deploy_target=target)
+    out, error = capfd.readouterr()
+    assert (baked.path / "manage.py").is_file()
+    assert error == ""
+    assert out.splitlines() == [
+        f"Redis: {baked.answers['_redis_providers']['upstash']['label']}.",
+        "Certificate: required (the chain and the host name, or no connection).",
+        "Next: cd shop && ./script/dev",
+    ]
+
+
+def test_a_provider_out_of_reach_is_a_warning_not_a_refusal(bake, capfd):
+    baked = bake(redis_provider="render", deploy_target="server")
+    assert (baked.path / "manage.py").is_file()
+    assert "WARNING: deploy_target server cannot reach it." in capfd.readouterr().out
+
+
+def test_a_bake_into_a_used_project_is_not_disturbed_by_its_own_files(bake, tmp_path, capfd):
+    baked = bake(output=tmp_path, project_slug="shop")
+    (baked.path / ".env").write_text("SECRET_KEY=abc\n")
+    with pytest.raises(Exception, match="already exists"):
+        bake(output=tmp_path, project_slug="shop")
+    done = subprocess.run(
+        [sys.executable, "-m", "cookiecutter", "--no-input", "-f", "-o", tmp_path, ROOT]
+        + ["--default-config", "project_slug=shop"],
+        env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (baked.path / ".env").read_text() == "SECRET_KEY=abc\n"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_broken_template_says_what_is_wrong_and_leaves_nothing(bake, tmp_path, capfd):
+    template = tmp_path / "template"
+    template.mkdir()
+    shutil.copy(ROOT / "cookiecutter.json", template)
+    shutil.copytree(ROOT / "hooks", template / "hooks")
+    shutil.copytree(SERVICE, template / SERVICE.name)
+    edit(template / SERVICE.name / CONF, "stopwaitsecs=18", "stopwaitsecs=180\nstopasgroup=true")
+    output = tmp_path / "output"
+    with pytest.raises(FailedHookException):
+        bake(output=output, template=template)
+    error = capfd.readouterr().err
+    assert error.startswith("The project is not whole, which is a fault of the template:\n  - sup")
+    assert "[program:celery_worker] must not set stopasgroup." in error
+    assert "add up to 189 s, above 28 s." in error
+    assert "(What follows is cookiecutter's own traceback; the reasons are above.)\n" in error
+    assert list(output.iterdir()) == []

@@ -1,0 +1,96 @@
+import io
+import json
+import socket
+from datetime import timedelta
+from importlib import import_module
+from unittest import mock
+
+from celery import current_app
+from django.core.management import call_command
+from django.test import TestCase, override_settings
+from django.urls import reverse
+from django.utils import timezone
+
+from operations import probes, tasks
+from operations.models import Heartbeat
+
+health = import_module("{{ cookiecutter.project_slug }}.health")
+redis_tls = import_module("{{ cookiecutter.project_slug }}.redis_tls")
+
+
+def closed_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class TaskTests(TestCase):
+    def test_a_worker_knows_every_task(self):
+        current_app.loader.import_default_modules()
+        self.assertLessEqual(
+            {
+                "authentication.email_utils.send_verification_email",
+                "operations.tasks.answer",
+                "operations.tasks.housekeeping",
+            },
+            set(current_app.tasks),
+        )
+
+    def test_housekeeping_leaves_a_heartbeat_and_sweeps(self):
+        Heartbeat.objects.create(name=tasks.ROUND_TRIP + "old")
+        Heartbeat.objects.update(at=timezone.now() - timedelta(hours=2))
+        with mock.patch("authentication.email_utils.queue_pending") as sweep:
+            tasks.housekeeping()
+        sweep.assert_called_once_with()
+        self.assertEqual([row.name for row in Heartbeat.objects.all()], [tasks.HOUSEKEEPING])
+
+
+class HealthTests(TestCase):
+    def test_healthz_needs_nothing(self):
+        self.assertEqual(self.client.get(reverse("healthz")).status_code, 200)
+
+    def states(self, **probes_):
+        with mock.patch.dict(probes.READY, probes_):
+            return health.ask()
+
+    def test_ready_when_housekeeping_ran_lately(self):
+        tasks.beat(tasks.HOUSEKEEPING, "celery@here")
+        states = self.states(broker=lambda: "PONG")
+        self.assertEqual(states, {"database": "ok", "broker": "ok", "heartbeat": "ok"})
+
+    def test_not_ready_when_housekeeping_is_late(self):
+        tasks.beat(tasks.HOUSEKEEPING, "celery@here")
+        Heartbeat.objects.update(at=timezone.now() - timedelta(minutes=6))
+        with self.assertLogs(health.logger) as logs:
+            self.assertEqual(self.states(broker=lambda: "PONG")["heartbeat"], "FAIL")
+        self.assertIn("celery_beat", logs.output[0])
+
+    def test_readyz_says_503_and_does_not_wait_for_a_probe_that_hangs(self):
+        with (
+            mock.patch.object(health, "DEADLINE", 0),
+            mock.patch.object(health, "latest", return_value=health.Future()),
+        ):
+            response = self.client.get(reverse("readyz"))
+        self.assertEqual(response.status_code, 503)
+        self.assertEqual(response.json()["broker"], "no answer")
+
+
+class DoctorTests(TestCase):
+    def doctor(self, url: str) -> dict:
+        out = io.StringIO()
+        with override_settings(REDIS=redis_tls.RedisTLS(url)), self.assertRaises(SystemExit) as end:
+            call_command("doctor", json=True, stdout=out)
+        self.assertEqual(end.exception.code, 1)
+        return {probe["name"]: probe for probe in json.loads(out.getvalue())["probes"]}
+
+    def test_it_names_the_step_that_fails_and_what_to_do(self):
+        report = self.doctor(f"redis://:s3cret@127.0.0.1:{closed_port()}/0")
+        self.assertEqual(report["resolve"]["state"], "ok")
+        self.assertEqual(report["connect"]["state"], "FAIL")
+        self.assertIn("start Redis", report["connect"]["fix"])
+        self.assertEqual(report["round trip"]["state"], "not reached")
+        self.assertNotIn("s3cret", str(report))
+
+    def test_it_names_a_host_that_does_not_exist(self):
+        report = self.doctor("redis://no-such-host.invalid:6379/0")
+        self.assertEqual(report["resolve"]["state"], "FAIL")

@@ -1,0 +1,146 @@
+import re
+from datetime import timedelta
+from unittest import mock
+
+from django.core import mail
+from django.test import TestCase
+from django.urls import reverse
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from authentication import email_utils
+from authentication.models import User, VerificationEmail
+
+SEND = "authentication.email_utils.send_verification_email.delay"
+ANSWERS = {
+    "username": "ada",
+    "email": "ada@example.com",
+    "password1": "correct horse battery",
+    "password2": "correct horse battery",
+}
+
+
+class RegistrationTests(TestCase):
+    def register(self, **changes):
+        """Register; the task's arguments as they went to the broker."""
+        with mock.patch(SEND) as delay, self.captureOnCommitCallbacks(execute=True):
+            response = self.client.post(reverse("register"), ANSWERS | changes)
+        self.assertRedirects(response, reverse("login"))
+        return [call.args for call in delay.call_args_list]
+
+    def registered(self) -> User:
+        [arguments] = self.register()
+        email_utils.send_verification_email(*arguments)
+        return User.objects.get()
+
+    def link(self) -> str:
+        return re.search(r"https?://testserver(/\S+)", mail.outbox[-1].body)[1]
+
+    def age(self, **fields):
+        VerificationEmail.objects.update(**fields)
+
+    def test_registering_verifying_and_logging_in(self):
+        user = self.registered()
+        self.assertFalse(user.is_active)
+        self.assertEqual(mail.outbox[0].to, ["ada@example.com"])
+        self.assertContains(self.client.get(self.link()), "ada@example.com")
+        user.refresh_from_db()
+        self.assertFalse(user.is_active, "a mail scanner's GET must not verify")
+        self.assertRedirects(self.client.post(self.link()), reverse("login"))
+        answers = {"username": "ada", "password": ANSWERS["password1"]}
+        response = self.client.post(reverse("login"), answers, follow=True)
+        self.assertContains(response, "You are logged in as ada")
+
+    def test_nobody_logs_in_unverified(self):
+        self.registered()
+        answers = {"username": "ada", "password": ANSWERS["password1"]}
+        self.assertContains(self.client.post(reverse("login"), answers), "Please enter a correct")
+
+    def test_an_address_is_registered_once_whatever_its_case(self):
+        self.register()
+        with mock.patch(SEND):
+            response = self.client.post(
+                reverse("register"), ANSWERS | {"username": "bob", "email": "ADA@example.com"}
+            )
+        self.assertContains(response, "already exists")
+        self.assertEqual(User.objects.count(), 1)
+
+    def test_a_link_works_once_and_for_one_day(self):
+        self.registered()
+        tomorrow = timezone.now().timestamp() + 86_500
+        with mock.patch("django.core.signing.time.time", return_value=tomorrow):
+            self.assertRedirects(self.client.post(self.link()), reverse("resend"))
+        self.client.post(self.link())
+        self.assertRedirects(self.client.post(self.link()), reverse("resend"))
+
+    def test_a_forged_link_verifies_nobody(self):
+        self.registered()
+        self.assertRedirects(self.client.post(self.link()[:-2] + "x/"), reverse("resend"))
+        self.assertFalse(User.objects.get().is_active)
+
+    def test_the_task_run_twice_sends_once(self):
+        user = self.registered()
+        email_utils.send_verification_email(user.pk, "testserver")
+        self.assertEqual(len(mail.outbox), 1)
+
+    def test_the_task_makes_the_row_that_is_missing(self):
+        user = User.objects.create(username="bob", email="bob@example.com", is_active=False)
+        email_utils.send_verification_email(user.pk, "testserver")
+        self.assertEqual(mail.outbox[0].to, ["bob@example.com"])
+
+    def test_a_row_that_another_worker_sends_is_left_to_it_until_that_worker_must_be_dead(self):
+        [arguments] = self.register()
+        self.age(attempted_at=timezone.now())
+        email_utils.send_verification_email(*arguments)
+        self.assertEqual(len(mail.outbox), 0)
+        self.age(attempted_at=timezone.now() - email_utils.CLAIMED_FOR - timedelta(seconds=1))
+        email_utils.send_verification_email(*arguments)
+        self.assertEqual(len(mail.outbox), 1)
+
+    def test_a_mail_server_that_is_down_is_tried_again(self):
+        [arguments] = self.register()
+        with mock.patch("authentication.email_utils.send_mail", side_effect=ConnectionRefusedError):
+            email_utils.send_verification_email(*arguments)
+        email_utils.send_verification_email(*arguments)
+        self.assertEqual(len(mail.outbox), 1)
+
+    def test_a_broker_that_is_down_delays_the_mail_but_not_the_registration(self):
+        with (
+            mock.patch(SEND, side_effect=OperationalError("down")),
+            self.captureOnCommitCallbacks(execute=True),
+        ):
+            response = self.client.post(reverse("register"), ANSWERS)
+        self.assertRedirects(response, reverse("login"))
+        self.assertEqual(self.swept(), [])
+        self.age(requested_at=timezone.now() - timedelta(seconds=61))
+        self.assertEqual(self.swept(), [(User.objects.get().pk, "testserver")])
+
+    def swept(self):
+        with mock.patch(SEND) as delay:
+            email_utils.queue_pending()
+        return [call.args for call in delay.call_args_list]
+
+    def test_the_sweep_leaves_what_is_sent_and_what_is_too_old(self):
+        self.registered()
+        self.age(requested_at=timezone.now() - timedelta(minutes=5))
+        self.assertEqual(self.swept(), [])
+        self.age(sent_at=None, requested_at=timezone.now() - timedelta(days=2))
+        self.assertEqual(self.swept(), [])
+
+    def resend(self, email="ada@example.com"):
+        with mock.patch(SEND) as delay, self.captureOnCommitCallbacks(execute=True):
+            self.client.post(reverse("resend"), {"email": email})
+        return delay.call_count
+
+    def test_a_new_link_can_be_asked_for_once_a_minute(self):
+        self.registered()
+        self.assertEqual(self.resend(), 0)
+        self.age(requested_at=timezone.now() - timedelta(seconds=61))
+        self.assertEqual(self.resend("ADA@example.com"), 1)
+        self.assertEqual(VerificationEmail.objects.count(), 2)
+
+    def test_no_new_link_for_strangers_and_for_the_verified(self):
+        self.registered()
+        self.client.post(self.link())
+        self.age(requested_at=timezone.now() - timedelta(seconds=61))
+        self.assertEqual(self.resend() + self.resend("eve@example.com"), 0)
