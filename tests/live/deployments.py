@@ -1,0 +1,111 @@
+"""Services baked and built once, and the certificates of their stand-ins."""
+
+import secrets
+
+from tests.answers import ROWS
+from tests.support.browser import Browser, Mailbox
+from tests.support.certificates import Authority, self_signed
+from tests.support.service import OUTSIDE_NAME, Project, bake, commands_of
+
+PASSWORD = "pw-in-tests-$only/with+signs"
+
+# What is baked. The Redis URL's variable is the provider's own or the general one.
+ANSWERS = {
+    "render": {"redis_provider": "render", "deploy_target": "render"},
+    "upstash": {"redis_provider": "upstash", "deploy_target": "render_services"},
+    "self_hosted": {"redis_provider": "self_hosted", "deploy_target": "server"},
+    "heroku": {"redis_provider": "heroku", "deploy_target": "procfile"},
+}
+
+
+class Certificates:
+    """Every certificate of the session.
+
+    `public` is a CA of the system's store (services get it by SSL_CERT_FILE), `own` one's own,
+    `stranger` one that nobody trusts.
+    """
+
+    def __init__(self, folder):
+        self.public = Authority(folder, "Public test CA")
+        self.own = Authority(folder, "Own test CA")
+        self.stranger = Authority(folder, "Stranger CA")
+        self.of_public = self.public.issue()
+        self.of_own = self.own.issue()
+        # As Heroku's: signed by itself, a CN that is not the host one connects to.
+        self.herokus = self_signed(folder, "ec2-1-2-3-4.compute-1.amazonaws.com")
+
+    def paths(self, settings):
+        """The settings with "herokus" in them replaced by the path of that certificate."""
+        return {
+            name: str(self.herokus.chain) if value == "herokus" else value
+            for name, value in settings.items()
+        }
+
+    def impostor(self, kind):
+        """What a man in the middle can show."""
+        if kind == "another CA":
+            return self.stranger.issue()
+        if kind == "public CA, another host":
+            return self.public.issue("attacker.example")
+        raise ValueError(kind)
+
+
+class Deployment:
+    """A built project, ready to be started again and again, each time with a new database."""
+
+    def __init__(self, name, folder, certificates):
+        answers = ANSWERS[name]
+        self.name = name
+        self.target = answers["deploy_target"]
+        # Off where each command is billed.
+        self.remote_control = not ROWS[answers["redis_provider"]]["billed_per_command"]
+        self.certificates = certificates
+        self._folder = folder
+        self._starts = 0
+        self.project = Project(bake(folder, **answers))
+        self.project.make_venv()
+        self.commands = self._commands("redis://localhost:6379/0", folder / "build", {})
+        self.project.build(self.commands)
+
+    def start(self, url, **settings):
+        """Migrate a new database and start everything as the target's files say.
+
+        `url` is the Redis URL; more `settings` are environment variables, None takes one away.
+        The service gets a `mailbox`, and `browser()` opens it.
+        """
+        self._starts += 1
+        folder = self._folder / f"start-{self._starts}"
+        folder.mkdir()
+        commands = self._commands(url, folder, settings)
+        # For manage.py, which has the environment of the web process on every platform.
+        self.project.settings |= commands.first_environment()
+        self.project.predeploy(commands)
+        service = self.project.start(commands, logs=folder / "logs")
+        service.mailbox = Mailbox(folder / "mail")
+        service.browser = lambda: Browser(service.port, OUTSIDE_NAME)
+        return service
+
+    def _commands(self, url, folder, settings):
+        # What the platform itself sets, or the person who deploys types in.
+        given = {
+            "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
+            "REDIS_URL": url,
+            "EMAIL_URL": Mailbox(folder / "mail").url,
+            "DEFAULT_FROM_EMAIL": f"service@{OUTSIDE_NAME}",
+            # Its system store, with the public test CA in it.
+            "SSL_CERT_FILE": str(self.certificates.public.pem),
+        }
+        if self.target in ("procfile", "server"):
+            given |= {"ALLOWED_HOSTS": OUTSIDE_NAME, "SECRET_KEY": secrets.token_urlsafe(40)}
+        else:
+            given["RENDER_EXTERNAL_HOSTNAME"] = OUTSIDE_NAME
+        if self.name == "self_hosted":
+            given["REDIS_CA_CERTS"] = str(self.certificates.own.pem)
+        given |= settings
+        commands = commands_of(self.project, self.target, given)
+        # Beyond the keys of render.yaml: what the platform adds by itself, and what is typed in.
+        for environment in commands.environment.values():
+            for name in ("SSL_CERT_FILE", "RENDER_EXTERNAL_HOSTNAME", *settings):
+                if given.get(name) is not None:
+                    environment[name] = given[name]
+        return commands
