@@ -15,7 +15,6 @@ import json
 import os
 import re
 from fnmatch import fnmatch
-from pathlib import Path
 
 try:
     import tomllib
@@ -49,11 +48,10 @@ ELSEWHERE = re.compile(r"://|^\s*-(?!-hash=)|--\S*index|--find-links|--trusted-h
 SECRETS = {
     "a private key": re.compile(r"BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n)*[\w+/=]{16}"),
     "a SECRET_KEY": re.compile(
-        r"""^\W*(export +)?SECRET_KEY=["']?\w[^\s,()]*$"""
-        r"""|SECRET_KEY["']?\s*[:=]\s*["'](?=[^"']*\d)[^"'\s{]{32}""",
+        r"""SECRET_KEY(=["']?\w[^\s,()]*$|["']?\s*[:=]\s*["'](?=[^"']*\d)[^"'\s{]{32})""",
         re.MULTILINE,
     ),
-    "a password in a URL": re.compile(r"\w://[^\s:/@]*:(?!PASSWORD@|[{$<])[^\s:/@]+@"),
+    "a password in a URL": re.compile(r"\w://[^\s:/@]*:(?![A-Z_]+@|[{$<])[^\s:/@]+@"),
 }
 
 # What may stand in render.yaml: `!` must. Render's own schema lets much more slip through.
@@ -80,7 +78,7 @@ NOT_TEXT = {
 
 def problems(root, answers):
     """Return one sentence for each thing that is wrong with the project in the folder `root`."""
-    files = read(Path(root))
+    files = read(root)
     return [text for check in CHECKS for text in check(files, answers)]
 
 
@@ -93,10 +91,13 @@ def skipped(answers):
 
 
 def read(root):
-    """Return {path: text} of all files git would track: with --overwrite others may be there."""
-    ignore = root / ".gitignore"
-    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
-    patterns = [".git", *(line.strip().strip("/") for line in lines if line[:1] not in ("#", "!"))]
+    """Return {path: text} of the files git would track: a used project holds others as well."""
+    patterns = [".git"]
+    try:
+        with open(os.path.join(root, ".gitignore"), encoding="utf-8") as lines:
+            patterns += [line.strip().strip("/") for line in lines if line[0] not in "#!"]
+    except FileNotFoundError:
+        pass  # then all files count
 
     def tracked(name):
         return not any(fnmatch(name, pattern) for pattern in patterns)
@@ -104,10 +105,10 @@ def read(root):
     files = {}
     for folder, folders, names in os.walk(root):
         folders[:] = filter(tracked, folders)
-        for path in (Path(folder, name) for name in filter(tracked, names)):
-            if path.is_file():
-                text = path.read_text(encoding="utf-8", errors="replace")
-                files[path.relative_to(root).as_posix()] = text
+        paths = (os.path.join(folder, name) for name in filter(tracked, names))
+        for path in filter(os.path.isfile, paths):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                files[os.path.relpath(path, root).replace(os.sep, "/")] = file.read()
     return files
 
 
@@ -126,7 +127,7 @@ def check_python(files, answers):
     for name, text in files.items():
         if name.endswith(".py") and sys.version_info >= (3, 11):
             try:
-                ast.parse(text)
+                compile(text, name, "exec", dont_inherit=True)
             except (SyntaxError, ValueError) as error:
                 yield f"{name} is not Python: {error}."
 
@@ -379,4 +380,4 @@ def report(found, answers):
 
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
-    sys.exit(report(problems(Path.cwd(), ANSWERS), ANSWERS))
+    sys.exit(report(problems(os.getcwd(), ANSWERS), ANSWERS))

@@ -280,7 +280,7 @@ def counter_proof(project, front, password, other):
     url = {"CELERY_BROKER_URL": f"rediss://:{password}@localhost:{front.port}/0"}
     _, probes = project.doctor(env=url | {"REDIS_CA_CERTS": str(other.pem)})
     sent = front.application_bytes
-    if probes["handshake"]["state"] != "FAIL" or probes["auth"]["state"] != "not reached" or sent:
+    if probes["handshake"]["state"] != "fail" or probes["auth"]["state"] != "not reached" or sent:
         raise Failed(
             f"the doctor accepted a certificate of another CA: {probes}, {sent} bytes sent"
         )

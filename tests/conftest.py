@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from unittest import mock
 import pytest
 from cookiecutter.main import cookiecutter
 
-from tests.answers import CONTEXT, QUESTIONS, ROOT, check_keys
+from tests.answers import CONTEXT, QUESTIONS, ROOT, SERVICE, check_keys
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,32 @@ def post_gen():
 
 
 @pytest.fixture(scope="session")
-def bake():
+def template(tmp_path_factory):
+    """A copy of the template without what ruff and Python leave in its folders."""
+    folder = tmp_path_factory.mktemp("copy") / "template"
+    debris = shutil.ignore_patterns("__pycache__", ".ruff_cache")
+    for part in (ROOT / "hooks", SERVICE):
+        shutil.copytree(part, folder / part.name, ignore=debris)
+    shutil.copy(ROOT / "cookiecutter.json", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bake(template):
     """Bake anew: bake(**answers) -> Baked. A refusal raises FailedHookException.
 
     `private` overrides values that are not questions, `output` is the folder to bake into,
-    `replay` a context to bake from instead of answers.
+    `replay` a context to bake from instead of answers, `broken` another template.
     """
+    whole = template
     numbers = itertools.count()
 
     with tempfile.TemporaryDirectory() as scratch:
 
         def bake(
-            *, accept_hooks=True, private=None, output=None, replay=None, template=ROOT, **answers
+            *, accept_hooks=True, private=None, output=None, replay=None, broken=None, **answers
         ):
+            template = broken or whole
             check_keys(answers, QUESTIONS)
             check_keys(private or {}, CONTEXT)
             folder = Path(scratch, str(next(numbers)))

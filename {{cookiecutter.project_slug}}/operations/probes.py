@@ -62,7 +62,7 @@ class Failed(Exception):
 @dataclass
 class Result:
     name: str
-    state: str  # ok, warn, FAIL or not reached
+    state: str  # ok, warn, fail or not reached
     seen: str = ""
     fix: str = ""
 
@@ -79,7 +79,7 @@ def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
         except (Failed, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
             failed = True
             failure = error if isinstance(error, Failed) else Failed(error)
-            yield Result(name, "FAIL", failure.seen, failure.fix)
+            yield Result(name, "fail", failure.seen, failure.fix)
 
 
 class Path:

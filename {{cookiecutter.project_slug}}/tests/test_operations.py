@@ -62,7 +62,7 @@ class HealthTests(TestCase):
         tasks.beat(tasks.HOUSEKEEPING, "celery@here")
         Heartbeat.objects.update(at=timezone.now() - timedelta(minutes=6))
         with self.assertLogs(health.logger) as logs:
-            self.assertEqual(self.states(broker=lambda: "PONG")["heartbeat"], "FAIL")
+            self.assertEqual(self.states(broker=lambda: "PONG")["heartbeat"], "fail")
         self.assertIn("celery_beat", logs.output[0])
 
     def test_readyz_says_503_and_does_not_wait_for_a_probe_that_hangs(self):
@@ -86,11 +86,11 @@ class DoctorTests(TestCase):
     def test_it_names_the_step_that_fails_and_what_to_do(self):
         report = self.doctor(f"redis://:s3cret@127.0.0.1:{closed_port()}/0")
         self.assertEqual(report["resolve"]["state"], "ok")
-        self.assertEqual(report["connect"]["state"], "FAIL")
+        self.assertEqual(report["connect"]["state"], "fail")
         self.assertIn("start Redis", report["connect"]["fix"])
         self.assertEqual(report["round trip"]["state"], "not reached")
         self.assertNotIn("s3cret", str(report))
 
     def test_it_names_a_host_that_does_not_exist(self):
         report = self.doctor("redis://no-such-host.invalid:6379/0")
-        self.assertEqual(report["resolve"]["state"], "FAIL")
+        self.assertEqual(report["resolve"]["state"], "fail")

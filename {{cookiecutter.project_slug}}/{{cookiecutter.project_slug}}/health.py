@@ -52,6 +52,6 @@ def ask() -> dict[str, str]:
     finally:
         connection.close()
     for result in results:
-        if result.state == "FAIL":
+        if result.state == "fail":
             logger.warning("not ready: %s: %s %s", result.name, result.seen, result.fix)
     return {result.name: result.state for result in results}

@@ -53,7 +53,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def print_result(self, result: probes.Result):
-        self.stdout.write(f"{result.name:<12}{result.state:<13}{result.seen}")
+        self.stdout.write(f"{result.name:<12}{result.state.replace('fail', 'FAIL'):<13}{result.seen}")
         if result.fix:
             self.stdout.write(f"{'':<12}{'to do:':<13}{result.fix}")
 
