@@ -8,9 +8,11 @@ and an event listener that stops it makes it exit 0.
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from supervisor import events
+from supervisor.medusa import asyncore_25
 from supervisor.options import ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
@@ -39,7 +41,9 @@ def main() -> int:
     options.realize()
     options.first, options.test = True, False
     supervisor = ContainerSupervisor(options)
-    supervisor.main()
+    with suppress(asyncore_25.ExitNow):  # its way out of the main loop
+        supervisor.main()
+    options.close_httpservers()
     if supervisor.failed:
         print(f"{supervisor.failed} could not be kept running: see its log above.", file=sys.stderr)
         return 1
