@@ -78,7 +78,7 @@ class Deployment:
         folder.mkdir()
         commands = self._commands(url, folder, settings)
         # For manage.py, which has the environment of the web process on every platform.
-        self.project.settings |= commands.first_environment()
+        self.project.settings = commands.first_environment()
         self.project.predeploy(commands)
         service = self.project.start(commands, logs=folder / "logs")
         service.mailbox = Mailbox(folder / "mail")
