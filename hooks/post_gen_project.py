@@ -51,7 +51,7 @@ SECRETS = {
         r"""SECRET_KEY(=["']?\w[^\s,()]*$|["']?\s*[:=]\s*["'](?=[^"']*\d)[^"'\s{]{32})""",
         re.MULTILINE,
     ),
-    "a password in a URL": re.compile(r"\w://[^\s:/@]*:(?![A-Z_]+@|[{$<])[^\s:/@]+@"),
+    "a password in a URL": re.compile(r"://[^\s:/@]*:(?![A-Z_]+@|[{$<])[^\s:/@]+@"),
 }
 
 # What may stand in render.yaml: `!` must. Render's own schema lets much more slip through.

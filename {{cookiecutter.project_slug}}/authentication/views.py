@@ -12,8 +12,9 @@ from .models import User
 
 
 class RegisterView(FormView):
-    template_name = "authentication/register.html"
+    template_name = "form.html"
     form_class = RegistrationForm
+    extra_context = {"heading": "Register", "button": "Register"}
     success_url = reverse_lazy("login")
 
     @transaction.atomic
@@ -25,8 +26,9 @@ class RegisterView(FormView):
 
 
 class ResendView(FormView):
-    template_name = "authentication/resend.html"
+    template_name = "form.html"
     form_class = ResendForm
+    extra_context = {"heading": "Ask for a new link", "button": "Send"}
     success_url = reverse_lazy("login")
 
     @transaction.atomic
@@ -52,4 +54,5 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
         )
         messages.success(request, "Your e-mail address is confirmed. You can log in now.")
         return redirect("login")
-    return render(request, "authentication/verify.html", {"email": user.email})
+    texts = {"heading": "Confirm your e-mail address", "button": "Yes, confirm"}
+    return render(request, "form.html", texts | {"intro": f"Is {user.email} your address?"})

@@ -54,9 +54,17 @@ CAUSES = {
 class Failed(Exception):
     """A probe that failed: what was seen, and what to do."""
 
+    state = "fail"
+
     def __init__(self, seen: object, fix: str = ""):
         self.seen = str(seen)
         self.fix = fix or next((fix for text, fix in CAUSES.items() if text in self.seen), "")
+
+
+class Warned(Failed):
+    """A probe that found something weak, which does not keep the next ones from running."""
+
+    state = "warn"
 
 
 @dataclass
@@ -77,9 +85,9 @@ def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
         try:
             yield Result(name, "ok", probe())
         except (Failed, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
-            failed = True
-            failure = error if isinstance(error, Failed) else Failed(error)
-            yield Result(name, "fail", failure.seen, failure.fix)
+            trouble = error if isinstance(error, Failed) else Failed(error)
+            failed = trouble.state == "fail"
+            yield Result(name, trouble.state, trouble.seen, trouble.fix)
 
 
 class Path:
@@ -127,7 +135,13 @@ class Path:
         connection.disconnect()
         version, cipher, certificate = seen
         words = f"{version}, {cipher}, {self.policy}"
-        return f"{words}, {describe(certificate)}" if certificate else words
+        if not self.policy.verified:
+            raise Warned(
+                words,
+                "Set REDIS_CERT_REQS=required; for a self-signed certificate also"
+                " REDIS_CA_CERTS: `manage.py doctor --certificate` prints it.",
+            )
+        return f"{words}, {describe(certificate)}"
 
     def auth(self) -> str:
         self.client.connection_pool.get_connection().disconnect()

@@ -40,17 +40,13 @@ def tls(app_configs, **kwargs):
 
 
 @register(deploy=True)
-def email(app_configs, **kwargs):
+def capacity_and_email(app_configs, **kwargs):
     if settings.EMAIL_BACKEND == "django.core.mail.backends.console.EmailBackend":
         yield Warning(
             "EMAIL_URL is not set: e-mails are written to the log instead of being sent.",
             hint="Set EMAIL_URL, as in smtp+tls://USER:PASSWORD@HOST:587, and DEFAULT_FROM_EMAIL.",
             id="{{ cookiecutter.project_slug }}.W003",
         )
-
-
-@register(deploy=True)
-def connection_budget(app_configs, **kwargs):
     limit = settings.REDIS_MAX_CONNECTIONS
     if limit and connections() > limit:
         yield Warning(

@@ -4,6 +4,7 @@
 policy in the two shapes that Celery and redis-py want.
 """
 
+import logging
 import re
 import socket
 import ssl
@@ -55,6 +56,11 @@ class RedisTLS:
         if self.pinned:
             return "certificate verified, pinned by REDIS_CA_CERTS"
         return "certificate and host name verified"
+
+    def announce(self):
+        """One log line when web or worker starts."""
+        level = logging.WARNING if self.encrypted and not self.verified else logging.INFO
+        logging.getLogger(__name__).log(level, "connection to Redis: %s", self)
 
     def celery(self) -> dict | None:
         """For CELERY_BROKER_USE_SSL and CELERY_REDIS_BACKEND_USE_SSL.

@@ -6,8 +6,10 @@ It exposes the WSGI callable as a module-level variable named ``application``.
 
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{{ cookiecutter.project_slug }}.settings")
 
 application = get_wsgi_application()
+settings.REDIS.announce()

@@ -40,7 +40,9 @@ class Command(BaseCommand):
             except KeyboardInterrupt:
                 self.stdout.write("\nStopping.")
             finally:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave some behind
+                signal.signal(
+                    signal.SIGINT, signal.SIG_IGN
+                )  # a second Ctrl-C would leave some behind
                 for name in reversed(list(self.running)):
                     self.stop(name)
 

@@ -41,7 +41,7 @@ class Command(BaseCommand):
                 results.append(result)
                 if not options["json"]:
                     self.print_result(result)
-            healthy = all(result.state == "ok" for result in results)
+            healthy = all(result.state in ("ok", "warn") for result in results)
             if healthy or time.monotonic() >= deadline:
                 break
             time.sleep(1)
@@ -53,7 +53,9 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def print_result(self, result: probes.Result):
-        self.stdout.write(f"{result.name:<12}{result.state.replace('fail', 'FAIL'):<13}{result.seen}")
+        self.stdout.write(
+            f"{result.name:<12}{result.state.replace('fail', 'FAIL'):<13}{result.seen}"
+        )
         if result.fix:
             self.stdout.write(f"{'':<12}{'to do:':<13}{result.fix}")
 
