@@ -113,6 +113,7 @@ def baked(bake):
     projects = {}
 
     def baked(**answers):
+        check_keys(answers, QUESTIONS)
         key = tuple(sorted(answers.items()))
         if key not in projects:
             projects[key] = bake(accept_hooks=False, **answers)

@@ -31,27 +31,38 @@ REFUSED = [answers for answers in PRODUCT if refused(answers)]
 LOCKS = ("requirements.txt", "requirements-dev.txt")
 COPIED = (".github/", "templates/")  # not rendered
 
-PACKAGE = "__init__ celery checks environment health pem_files redis_tls redis_url settings"
-FILES = {
-    *[".env.example", ".gitignore", ".python-version", "README.md", "manage.py", "pyproject.toml"],
-    *["requirements-dev.txt", "requirements.txt", "supervisord.conf"],
-    *[".github/dependabot.yml", ".github/workflows/ci.yml"],
-    *["script/dev", "script/test", "script/venv"],
-    *(f"my_service/{name}.py" for name in f"{PACKAGE} supervise urls wsgi".split()),
-    *(
-        f"authentication/{name}.py"
-        for name in ["__init__", "admin", "email_utils", "forms", "models", "urls", "views"]
-    ),
-    *(f"operations/{name}.py" for name in ["__init__", "apps", "models", "probes", "tasks"]),
-    *(f"{app}/migrations/0001_initial.py" for app in ("authentication", "operations")),
-    *(f"{app}/migrations/__init__.py" for app in ("authentication", "operations")),
-    *(f"operations/management/{name}.py" for name in ("__init__", "commands/__init__")),
-    *(f"operations/management/commands/{name}.py" for name in ("dev", "doctor")),
-    *(f"templates/{name}.html" for name in ("base", "home", "registration/login")),
-    *(f"templates/authentication/{name}.html" for name in ["form", "register", "resend", "verify"]),
+PACKAGE = ["__init__", "celery", "checks", "environment", "health", "pem_files", "redis_tls"]
+MODULES = {
+    "my_service": [*PACKAGE, "redis_url", "settings", "supervise", "urls", "wsgi"],
+    "authentication": ["__init__", "admin", "email_utils", "forms", "models", "urls", "views"],
+    "authentication/migrations": ["__init__", "0001_initial"],
+    "operations": ["__init__", "apps", "models", "probes", "tasks"],
+    "operations/management": ["__init__"],
+    "operations/management/commands": ["__init__", "dev", "doctor"],
+    "operations/migrations": ["__init__", "0001_initial"],
+    "tests": ["__init__", "test_deployment", "test_operations", "test_redis_tls"]
+    + ["test_registration"],
+}
+FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names} | {
+    ".env.example",
+    ".github/dependabot.yml",
+    ".github/workflows/ci.yml",
+    ".gitignore",
+    ".python-version",
+    "README.md",
+    "manage.py",
+    "pyproject.toml",
+    "requirements-dev.txt",
+    "requirements.txt",
+    "script/dev",
+    "script/test",
+    "script/venv",
+    "supervisord.conf",
     "templates/authentication/verification_email.txt",
-    *(f"tests/{name}.py" for name in ["__init__", "test_deployment", "test_operations"]),
-    *(f"tests/{name}.py" for name in ("test_redis_tls", "test_registration")),
+    "templates/base.html",
+    "templates/form.html",
+    "templates/home.html",
+    "templates/registration/login.html",
 }
 TARGET_FILES = {
     "render": {"render.yaml"},

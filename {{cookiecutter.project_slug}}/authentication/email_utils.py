@@ -32,10 +32,11 @@ def request_verification(user: User, domain: str) -> bool:
     Call it in the transaction that saves the user. The e-mail survives a Redis that is down:
     `housekeeping` sends what the queue lost.
     """
-    recent = Q(requested_at__gt=timezone.now() - SWEEP_AFTER) | Q(sent_at=None)
-    if VerificationEmail.objects.filter(recent, user=user).exists():
+    now = timezone.now()
+    if VerificationEmail.objects.filter(user=user, requested_at__gt=now - SWEEP_AFTER).exists():
         return False
-    VerificationEmail.objects.get_or_create(user=user, sent_at=None, defaults={"domain": domain})
+    promise = {"domain": domain, "requested_at": now}
+    VerificationEmail.objects.update_or_create(user=user, sent_at=None, defaults=promise)
     transaction.on_commit(partial(queue, user.pk, domain), robust=True)
     return True
 
@@ -59,24 +60,17 @@ def send_verification_email(user_id: int, domain: str):
     if user is None:
         logger.info("user %s needs no verification e-mail", user_id)
         return
-    if not VerificationEmail.objects.filter(user=user).exists():
-        VerificationEmail.objects.get_or_create(
-            user=user, sent_at=None, defaults={"domain": domain}
-        )
+    rows = VerificationEmail.objects.filter(user=user)
+    if not rows.exists():
+        rows.get_or_create(user=user, sent_at=None, defaults={"domain": domain})
     row = claim(user)
     if row is None:
         logger.info("verification e-mail of user %s is sent already, or being sent", user_id)
         return
+    values = {"user": user, "domain": row.domain, "link": link(user, row.domain)}
+    text = render_to_string("authentication/verification_email.txt", values)
     try:
-        send_mail(
-            f"Confirm your e-mail address for {row.domain}",
-            render_to_string(
-                "authentication/verification_email.txt",
-                {"user": user, "domain": row.domain, "link": link(user, row.domain)},
-            ),
-            None,
-            [user.email],
-        )
+        send_mail(f"Confirm your e-mail address for {row.domain}", text, None, [user.email])
     except OSError as error:  # smtplib's errors are OSErrors too
         VerificationEmail.objects.filter(pk=row.pk).update(attempted_at=None)
         logger.warning("verification e-mail of user %s will be tried again: %s", user_id, error)
@@ -114,9 +108,6 @@ def user_of(token: str) -> User | None:
 def queue_pending():
     """Queue again what has waited for over a minute, for as long as its link would be valid."""
     now = timezone.now()
-    rows = VerificationEmail.objects.filter(
-        sent_at=None,
-        requested_at__range=(now - LINK_VALID_FOR, now - SWEEP_AFTER),
-    )[:100]
-    for row in rows:
+    overdue = (now - LINK_VALID_FOR, now - SWEEP_AFTER)
+    for row in VerificationEmail.objects.filter(sent_at=None, requested_at__range=overdue)[:100]:
         send_verification_email.delay(row.user_id, row.domain)

@@ -137,7 +137,15 @@ class RegistrationTests(TestCase):
         self.assertEqual(self.resend(), 0)
         self.age(requested_at=timezone.now() - timedelta(seconds=61))
         self.assertEqual(self.resend("ADA@example.com"), 1)
-        self.assertEqual(VerificationEmail.objects.count(), 2)
+        email_utils.send_verification_email(User.objects.get().pk, "testserver")
+        self.assertEqual(len(mail.outbox), 2)
+
+    def test_a_promise_that_was_never_kept_is_renewed(self):
+        [arguments] = self.register()
+        self.age(requested_at=timezone.now() - timedelta(days=2))
+        self.assertEqual(self.resend(), 1)
+        email_utils.send_verification_email(*arguments)
+        self.assertEqual((VerificationEmail.objects.count(), len(mail.outbox)), (1, 1))
 
     def test_no_new_link_for_strangers_and_for_the_verified(self):
         self.registered()

@@ -5,6 +5,7 @@ import functools
 import os
 import ssl
 import tempfile
+from pathlib import Path
 
 from .environment import Refused
 
@@ -20,7 +21,7 @@ def path_of(text: str) -> str:
         file.write(text + "\n")
     owner = os.getpid()
     # Forked workers use the file too, so only the process that made it may remove it.
-    atexit.register(lambda: os.getpid() == owner and os.unlink(path))
+    atexit.register(lambda: os.getpid() == owner and Path(path).unlink(missing_ok=True))
     return path
 
 

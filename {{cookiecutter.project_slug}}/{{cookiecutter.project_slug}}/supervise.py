@@ -8,17 +8,13 @@ and an event listener that stops it makes it exit 0.
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-from supervisor import events
-from supervisor.medusa import asyncore_25
-from supervisor.options import ServerOptions
+from supervisor import events, supervisord
 from supervisor.states import SupervisorStates
-from supervisor.supervisord import Supervisor
 
 
-class ContainerSupervisor(Supervisor):
+class Supervisor(supervisord.Supervisor):
     failed = ""
 
     def runforever(self):
@@ -27,7 +23,7 @@ class ContainerSupervisor(Supervisor):
         super().runforever()
 
     def give_up(self, event):
-        self.failed = event.process.config.name
+        Supervisor.failed = event.process.config.name
         self.options.mood = SupervisorStates.SHUTDOWN
 
 
@@ -37,15 +33,10 @@ def main() -> int:
     # A refused setting would otherwise be tried eight times before it ends the container.
     if subprocess.run([sys.executable, "manage.py", "check"]).returncode:
         return 1
-    options = ServerOptions()
-    options.realize()
-    options.first, options.test = True, False
-    supervisor = ContainerSupervisor(options)
-    with suppress(asyncore_25.ExitNow):  # its way out of the main loop
-        supervisor.main()
-    options.close_httpservers()
-    if supervisor.failed:
-        print(f"{supervisor.failed} could not be kept running: see its log above.", file=sys.stderr)
+    supervisord.Supervisor = Supervisor
+    supervisord.main()
+    if Supervisor.failed:
+        print(f"{Supervisor.failed} could not be kept running: see its log above.", file=sys.stderr)
         return 1
     return 0
 

@@ -40,9 +40,8 @@ class Command(BaseCommand):
             except KeyboardInterrupt:
                 self.stdout.write("\nStopping.")
             finally:
-                signal.signal(
-                    signal.SIGINT, signal.SIG_IGN
-                )  # a second Ctrl-C would leave some behind
+                # A second Ctrl-C would leave some behind.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
                 for name in reversed(list(self.running)):
                     self.stop(name)
 
