@@ -135,9 +135,9 @@ def check_python(files, answers):
 def check_settings(files, answers):
     name = f"{answers['project_slug']}/settings.py"
     try:
-        tree = ast.parse(files.get(name, ""))
-    except (SyntaxError, ValueError):
-        return  # check_python says so
+        tree = ast.parse(files[name])
+    except (KeyError, SyntaxError, ValueError):
+        return  # another check says so
     dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
     pairs = [pair for node in dicts for pair in zip(node.keys, node.values, strict=True)]
     for key, answer in RENDERED.items():
@@ -244,14 +244,15 @@ def shape(kind, thing):
         yield f"an entry of {kind} is not a mapping."
         return
     where = f"{kind} {thing.get('name') or thing.get('key') or ''}".strip()
-    keys = BLUEPRINT[kind].replace("!", "").split()
-    for key in (key for key in keys if f"{key}!" in BLUEPRINT[kind] and key not in thing):
+    allowed = BLUEPRINT[kind].split()
+    for key in (key[:-1] for key in allowed if key.endswith("!") and key[:-1] not in thing):
         yield f"{where} has no {key}."
-    if kind == "envVars" and len(thing) != (1 if "fromGroup" in thing else 2):
+    pair = len(thing) == 2 and "key" in thing and "fromGroup" not in thing
+    if kind == "envVars" and not pair and set(thing) != {"fromGroup"}:
         yield f"{where} needs a key and one source, or fromGroup alone."
     for key, value in thing.items():
         wanted = NOT_TEXT.get(key, str)
-        if key not in keys:
+        if key not in allowed and f"{key}!" not in allowed:
             yield f"{where} must not have {key}."
         elif type(value) is not wanted:
             hint = ": put it in quotes" if wanted is str else ""

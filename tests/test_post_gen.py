@@ -469,6 +469,16 @@ RENDER_RED = {
         "",
         "envVars EMAIL_URL needs a key and",
     ),
+    "a variable without a key": (
+        "key: EMAIL_URL\n        sync: false",
+        "value: x\n        sync: false",
+        "envVars needs a key and one source, or fromGroup alone.",
+    ),
+    "a group with a key": (
+        "- fromGroup: shared\n      - key",
+        "- fromGroup: shared\n        key: X\n      - key",
+        "envVars X needs a key and one source, or fromGroup alone.",
+    ),
     "a variable with two sources": (
         "sync: false",
         "sync: false\n        value: x",

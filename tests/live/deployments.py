@@ -1,6 +1,8 @@
 """Services baked and built once, and the certificates of their stand-ins."""
 
+import copy
 import secrets
+import shutil
 
 from tests.answers import ROWS
 from tests.support.browser import Browser, Mailbox
@@ -8,6 +10,7 @@ from tests.support.certificates import Authority, self_signed
 from tests.support.service import OUTSIDE_NAME, Project, bake, commands_of
 
 PASSWORD = "pw-in-tests-$only/with+signs"
+DATABASE = "db.sqlite3"
 
 # What is baked. The Redis URL's variable is the provider's own or the general one.
 ANSWERS = {
@@ -67,28 +70,48 @@ class Deployment:
         self.commands = self._commands("redis://localhost:6379/0", folder / "build", {})
         self.project.build(self.commands)
 
-    def start(self, url, **settings):
-        """Migrate a new database and start everything as the target's files say.
+    def copy(self, folder):
+        """The same build with sources of its own, for a test that changes them."""
+        other = copy.copy(self)
+        other._folder = folder
+        path = shutil.copytree(self.project.path, folder / self.project.slug)
+        other.project = Project(path, venv=self.project.venv)
+        return other
+
+    def configure(self, url, **settings):
+        """Give the project the environment of a new deploy, with a new database.
 
         `url` is the Redis URL; more `settings` are environment variables, None takes one away.
-        The service gets a `mailbox`, and `browser()` opens it.
         """
         self._starts += 1
-        folder = self._folder / f"start-{self._starts}"
-        folder.mkdir()
-        commands = self._commands(url, folder, settings)
+        self._start = self._folder / f"start-{self._starts}"
+        self._start.mkdir()
+        commands = self._commands(url, self._start, settings)
         # For manage.py, which has the environment of the web process on every platform.
         self.project.settings = commands.first_environment()
+        return commands
+
+    def start(self, url, *, port=None, command=None, **settings):
+        """`configure()`, migrate, and start everything as the target's files say.
+
+        `port` is the web server's, a free one by default; `command` is run instead of the target's
+        only one. The service gets a `mailbox` and a `database` (a path); `browser()` opens it.
+        """
+        commands = self.configure(url, **settings)
+        if command:
+            (name,) = commands.start
+            commands.start[name] = command
         self.project.predeploy(commands)
-        service = self.project.start(commands, logs=folder / "logs")
-        service.mailbox = Mailbox(folder / "mail")
+        service = self.project.start(commands, port=port, logs=self._start / "logs")
+        service.mailbox = Mailbox(self._start / "mail")
+        service.database = self._start / DATABASE
         service.browser = lambda: Browser(service.port, OUTSIDE_NAME)
         return service
 
     def _commands(self, url, folder, settings):
         # What the platform itself sets, or the person who deploys types in.
         given = {
-            "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
+            "DATABASE_URL": f"sqlite:///{folder / DATABASE}",
             "REDIS_URL": url,
             "EMAIL_URL": Mailbox(folder / "mail").url,
             "DEFAULT_FROM_EMAIL": f"service@{OUTSIDE_NAME}",

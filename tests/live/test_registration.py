@@ -1,6 +1,7 @@
 """The whole way on each stand-in: register, the worker mails, follow the link, log in."""
 
 import json
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,6 +11,7 @@ from tests.live_tested import LIVE_TESTED
 from tests.support.browser import verification_link
 
 pytestmark = pytest.mark.live
+PROBES = ["resolve", "connect", "handshake", "auth", "ping", "round trip"]
 TASK = "authentication.email_utils.send_verification_email"
 
 
@@ -19,7 +21,8 @@ class Way:
 
     deployment: str
     certificate: str | None
-    handshake: str
+    policy: str
+    state: str = "ok"
     databases: int = 16
     settings: dict = field(default_factory=dict)
 
@@ -29,7 +32,7 @@ WAYS = {
     "render": Way("render", None, "plain text, not encrypted"),
     "upstash": Way("upstash", "of_public", VERIFIED, databases=1),
     "self_hosted": Way("self_hosted", "of_own", VERIFIED),
-    "heroku": Way("heroku", "herokus", "certificate not verified"),
+    "heroku": Way("heroku", "herokus", "encrypted, certificate not verified", state="warn"),
     "heroku_pinned": Way(
         "heroku",
         "herokus",
@@ -81,9 +84,16 @@ def test_registers_mails_verifies_and_logs_in(
         assert TASK in tasks
 
     code, probes = place.project.doctor()
-    assert {probe["state"] for probe in probes.values()} == {"ok"}, probes
+    states = {name: probe["state"] for name, probe in probes.items()}
+    assert states == dict.fromkeys(PROBES, "ok") | {"handshake": way.state}, probes
     assert code == 0
-    assert way.handshake in probes["handshake"]["seen"]
+    assert way.policy in probes["handshake"]["seen"]
+    # Web and worker say it once each when they start, and loudly if it is weak.
+    level = "INFO" if way.state == "ok" else "WARNING"
+    line = rf"^\S+ \S+ {level} .*: connection to Redis: {re.escape(way.policy)}$"
+    assert len(re.findall(line, service.output(), re.MULTILINE)) == 2
+    assert service.output().count("connection to Redis") == 2
+
     seen = server.commands_seen()
     assert seen.get("auth", 0) + seen.get("hello", 0) > 0
 

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from .models import Heartbeat
 from .tasks import HOUSEKEEPING, ROUND_TRIP, answer
 
 ROUND_TRIP_TIMEOUT = 10  # seconds
-HEARTBEAT_TIMEOUT = 300  # seconds; housekeeping runs every 120
+HEARTBEAT_TIMEOUT = timedelta(seconds=300)  # housekeeping runs every 120
 READY_TIMEOUT = 1.5  # seconds for each step of /readyz, which answers within 5
 
 # What an opaque error text means, and what to do: the first match counts.
@@ -51,20 +52,12 @@ CAUSES = {
 }
 
 
-class Failed(Exception):
-    """A probe that failed: what was seen, and what to do."""
+class Trouble(Exception):
+    """What a probe saw, what to do, and whether the next probes can still run (state warn)."""
 
-    state = "fail"
-
-    def __init__(self, seen: object, fix: str = ""):
-        self.seen = str(seen)
+    def __init__(self, seen: object, fix: str = "", state: str = "fail"):
+        self.seen, self.state = str(seen), state
         self.fix = fix or next((fix for text, fix in CAUSES.items() if text in self.seen), "")
-
-
-class Warned(Failed):
-    """A probe that found something weak, which does not keep the next ones from running."""
-
-    state = "warn"
 
 
 @dataclass
@@ -84,8 +77,8 @@ def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
             continue
         try:
             yield Result(name, "ok", probe())
-        except (Failed, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
-            trouble = error if isinstance(error, Failed) else Failed(error)
+        except (Trouble, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
+            trouble = error if isinstance(error, Trouble) else Trouble(error)
             failed = trouble.state == "fail"
             yield Result(name, trouble.state, trouble.seen, trouble.fix)
 
@@ -97,9 +90,8 @@ class Path:
         self.policy = settings.REDIS
         parts = urlsplit(self.policy.url)
         self.host, self.port = parts.hostname, parts.port or 6379
-        self.client = redis.Redis.from_url(
-            self.policy.url, **self.policy.client(), retry=Retry(NoBackoff(), 0)
-        )
+        options = self.policy.client() | {"retry": Retry(NoBackoff(), 0)}
+        self.client = redis.Redis.from_url(self.policy.url, **options)
 
     def probes(self) -> dict[str, Callable[[], str]]:
         steps = (self.resolve, self.connect, self.handshake, self.auth, self.ping)
@@ -109,9 +101,7 @@ class Path:
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise Failed(
-                f"{self.host}: {error.strerror}", "Correct the host in the URL."
-            ) from error
+            raise Trouble(f"{self.host}: {error.strerror}", "Correct the URL's host.") from error
         return f"{self.host} is {', '.join(dict.fromkeys(row[4][0] for row in found))}"
 
     def connect(self) -> str:
@@ -136,11 +126,8 @@ class Path:
         version, cipher, certificate = seen
         words = f"{version}, {cipher}, {self.policy}"
         if not self.policy.verified:
-            raise Warned(
-                words,
-                "Set REDIS_CERT_REQS=required; for a self-signed certificate also"
-                " REDIS_CA_CERTS: `manage.py doctor --certificate` prints it.",
-            )
+            fix = "Set REDIS_CERT_REQS=required; for a self-signed certificate also REDIS_CA_CERTS:"
+            raise Trouble(words, f"{fix} `manage.py doctor --certificate` prints it.", "warn")
         return f"{words}, {describe(certificate)}"
 
     def auth(self) -> str:
@@ -174,10 +161,8 @@ def round_trip() -> str:
             row.delete()
             return f"{row.worker} answered after {time.monotonic() - started:.1f} s"
         time.sleep(0.1)
-    raise Failed(
-        f"no worker answered within {ROUND_TRIP_TIMEOUT} s",
-        "See that a worker runs, with the same broker and database, and read its log.",
-    )
+    fix = "See that a worker runs, with the same broker and database, and read its log."
+    raise Trouble(f"no worker answered within {ROUND_TRIP_TIMEOUT} s", fix)
 
 
 @cache
@@ -203,15 +188,10 @@ def database() -> str:
 def heartbeat() -> str:
     """Housekeeping ran lately: beat, broker, worker and database work together."""
     row = Heartbeat.objects.filter(name=HOUSEKEEPING).first()
-    if row is None:
-        raise Failed("no worker has run housekeeping yet", "Start a worker, and read its log.")
-    age = (timezone.now() - row.at).total_seconds()
-    if age > HEARTBEAT_TIMEOUT:
-        raise Failed(
-            f"housekeeping last ran {age:.0f} s ago",
-            "See that celery_worker and celery_beat run, and read their logs.",
-        )
-    return f"housekeeping ran {age:.0f} s ago"
+    if row is None or row.at < timezone.now() - HEARTBEAT_TIMEOUT:
+        fix = "See that celery_worker and celery_beat run, and read their logs."
+        raise Trouble(f"last housekeeping: {row and row.at or 'never'}", fix)
+    return f"last housekeeping: {row.at}"
 
 
 READY = {"database": database, "broker": broker, "heartbeat": heartbeat}

@@ -15,9 +15,8 @@ ROUND_TRIP = "round trip "
 
 
 def beat(name: str, worker: str):
-    Heartbeat.objects.update_or_create(
-        name=name, defaults={"worker": f"{worker}, process {os.getpid()}"}
-    )
+    where = {"worker": f"{worker}, process {os.getpid()}"}
+    Heartbeat.objects.update_or_create(name=name, defaults=where)
 
 
 @shared_task(bind=True)

@@ -68,7 +68,7 @@ class PolicyTests(SimpleTestCase):
             ("rediss://:s3cret@h/16", {}, "0 to 15"),
             ("rediss://:s3cret@h?ssl_cert_reqs=none", {}, "would win"),
             ("rediss://:s3cret@h?ssl_ca_certs=x", {}, "REDIS_CA_CERTS"),
-            ("rediss://:s3cret@h?socket_timeout=1", {}, "remove them"),
+            ("rediss://:s3cret@h?socket_timeout=1", {}, "would win"),
             ("rediss://:s3cret@h", {"REDIS_CERT_REQS": "strict"}, "not one of"),
             ("rediss://:s3cret@h", {"REDIS_CHECK_HOSTNAME": "false"}, "needs REDIS_CA_CERTS"),
             ("rediss://:s3cret@h", {"REDIS_CHECK_HOSTNAME": "maybe"}, "neither true nor false"),

@@ -4,7 +4,7 @@ import logging.config
 import os
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_ready
+from celery.signals import setup_logging, worker_ready
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{{ cookiecutter.project_slug }}.settings")
@@ -20,10 +20,6 @@ app.autodiscover_tasks(related_name="email_utils")
 def use_django_logging(**kwargs):
     """Log like the web process: to stdout, in one format."""
     logging.config.dictConfig(settings.LOGGING)
-
-
-@worker_init.connect
-def announce_the_connection(**kwargs):
     settings.REDIS.announce()
 
 

@@ -7,17 +7,13 @@ from django.core.checks import Tags, Warning, register
 
 
 def connections() -> int:
-    """Connections to Redis that web, worker, beat and /readyz hold at most, as counted on a server.
-
-    Celery opens two for each thread that publishes, and two more where results are on.
-    """
+    """Connections to Redis that web, worker, beat and /readyz hold at most, counted on a server."""
     results = hasattr(settings, "CELERY_RESULT_BACKEND")
     web = settings.WEB_CONCURRENCY * (settings.WEB_THREADS * (4 if results else 2) + 1)
     worker = 4 if settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL else 2
     if results:
         worker += settings.CELERY_WORKER_CONCURRENCY + 1
-    beat = 2
-    return web + worker + beat
+    return web + worker + 2  # beat
 
 
 @register(Tags.security, deploy=True)

@@ -8,10 +8,9 @@ import environ
 
 
 class Refused(SystemExit):
-    """An environment variable that cannot work.
+    """An environment variable that cannot work, in one line that shows no part of a secret.
 
-    Uncaught it ends the process with the message as its one line on stderr and exit status 1,
-    in manage.py, celery and gunicorn alike. The message never holds a part of a secret.
+    Uncaught it ends manage.py, celery and gunicorn with that line on stderr and exit status 1.
     """
 
 
@@ -50,10 +49,7 @@ class Environment:
         return int(text)
 
     def url(self, name: str, default: str, parse) -> dict:
-        """What django-environ's `parse` makes of the variable.
-
-        Its own errors and warnings quote the URL, so only the name is told.
-        """
+        """What `parse` makes of it; its own errors and warnings would quote the URL."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")

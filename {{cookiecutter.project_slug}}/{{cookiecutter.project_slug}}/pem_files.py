@@ -27,21 +27,17 @@ def path_of(text: str) -> str:
 
 def check(ca_certs: str, certfile: str, keyfile: str):
     """Refuse files that are missing or wrong: Celery would retry for ever and not name them."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if bool(certfile) != bool(keyfile):
         raise Refused("REDIS_CLIENT_CERT and REDIS_CLIENT_KEY go together: set both or neither.")
-    for variable, path, load in (
-        ("REDIS_CA_CERTS", ca_certs, lambda: context.load_verify_locations(ca_certs)),
-        (
-            "REDIS_CLIENT_CERT with REDIS_CLIENT_KEY",
-            certfile,
-            lambda: context.load_cert_chain(certfile, keyfile, password=""),
-        ),
-    ):
-        try:
-            if path:
-                load()
-        except ssl.SSLError as error:
-            raise Refused(f"{variable} ({path}) is not usable PEM: {error.reason}.") from None
-        except OSError as error:
-            raise Refused(f"{variable} ({path}) cannot be read: {error.strerror}.") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    given = f"REDIS_CA_CERTS ({ca_certs})"
+    try:
+        if ca_certs:
+            context.load_verify_locations(ca_certs)
+        given = f"REDIS_CLIENT_CERT ({certfile}) with REDIS_CLIENT_KEY ({keyfile})"
+        if certfile:
+            context.load_cert_chain(certfile, keyfile, password="")
+    except ssl.SSLError as error:
+        raise Refused(f"{given} is not usable PEM: {error.reason}.") from None
+    except OSError as error:
+        raise Refused(f"{given} cannot be read: {error.strerror}.") from None

@@ -1,8 +1,4 @@
-"""One Redis URL, one TLS policy, for every client that uses it.
-
-`from_environment()` reads and refuses; `RedisTLS.celery()` and `RedisTLS.client()` give the same
-policy in the two shapes that Celery and redis-py want.
-"""
+"""One Redis URL, one TLS policy, for every client that uses it."""
 
 import logging
 import re
@@ -63,10 +59,7 @@ class RedisTLS:
         logging.getLogger(__name__).log(level, "connection to Redis: %s", self)
 
     def celery(self) -> dict | None:
-        """For CELERY_BROKER_USE_SSL and CELERY_REDIS_BACKEND_USE_SSL.
-
-        None for redis://: kombu takes any dict for "use TLS" and waits for ever.
-        """
+        """For Celery's *_USE_SSL; None for redis://, where kombu takes any dict for "use TLS"."""
         return KEEPALIVE | self._ssl() if self.encrypted else None
 
     def client(self) -> dict:
@@ -115,11 +108,7 @@ class RedisTLS:
 
 
 def from_environment(env: Environment, name: str, *, production: bool) -> RedisTLS:
-    """The policy for the URL in the variable `name` and the REDIS_* variables.
-
-    Raises Refused, naming the variable, for anything that could not work or would weaken the
-    policy unseen.
-    """
+    """The policy of the URL in the variable `name`; Refused if it could not work or is too weak."""
     cert_reqs = env.text("REDIS_CERT_REQS").lower()
     if cert_reqs not in ("required", "optional", "none"):
         raise Refused(f"REDIS_CERT_REQS={cert_reqs!r} is not one of: required, optional, none.")

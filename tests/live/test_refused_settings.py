@@ -1,0 +1,136 @@
+"""A wrong environment variable: one line that names it, a failure, and no part of a password."""
+
+import re
+
+import pytest
+
+from tests.support.processes import free_port
+
+pytestmark = pytest.mark.live
+# As typed by somebody who did not percent-encode it. No part of it may be shown.
+PARTS = ("Zq7xK9vw", "Bn1YmTj5", "Hd3RsLp8")
+RAW = "/".join(PARTS)
+PASSWORD = "%2F".join(PARTS)
+GOOD = f"rediss://:{PASSWORD}@localhost:6379/0"
+
+# {what is wrong: (the variable the line must name, the settings)}
+REFUSED = {
+    "no secret key": ("SECRET_KEY", {"SECRET_KEY": None}),
+    "no Redis URL": ("REDIS_URL", {"REDIS_URL": None}),
+    "empty Redis URL": ("REDIS_URL", {"REDIS_URL": " "}),
+    "unparsable Redis URL": ("REDIS_URL", {"REDIS_URL": f"rediss://:{PASSWORD}@[::1:6379/0"}),
+    "wrong scheme": ("REDIS_URL", {"REDIS_URL": f"https://:{PASSWORD}@localhost:6379/0"}),
+    "no scheme": ("REDIS_URL", {"REDIS_URL": f":{PASSWORD}@localhost:6379/0"}),
+    "raw slash": ("REDIS_URL", {"REDIS_URL": f"rediss://:{RAW}@localhost:6379/0"}),
+    "port too high": ("REDIS_URL", {"REDIS_URL": f"rediss://:{PASSWORD}@localhost:99999/0"}),
+    "database too high": ("REDIS_URL", {"REDIS_URL": f"rediss://:{PASSWORD}@localhost:6379/16"}),
+    "query": ("REDIS_URL", {"REDIS_URL": GOOD + "?ssl_cert_reqs=none"}),
+    "password in the query": ("REDIS_URL", {"REDIS_URL": f"rediss://h/0?password={PARTS[0]}"}),
+    "plain and public": ("REDIS_URL", {"REDIS_URL": f"redis://:{PASSWORD}@redis.example.com/0"}),
+    "the winning URL": ("CELERY_BROKER_URL", {"CELERY_BROKER_URL": f"amqp://u:{PASSWORD}@h/0"}),
+    "results": ("CELERY_RESULT_BACKEND", {"CELERY_RESULT_BACKEND": f"rpc://u:{PASSWORD}@h/0"}),
+    "strictness": ("REDIS_CERT_REQS", {"REDIS_CERT_REQS": "strict"}),
+    "host name check": ("REDIS_CHECK_HOSTNAME", {"REDIS_CHECK_HOSTNAME": "maybe"}),
+    "pin without a CA": (
+        "REDIS_CA_CERTS",
+        {"REDIS_CHECK_HOSTNAME": "false", "REDIS_CA_CERTS": None},
+    ),
+    "CA is not there": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "/no/such/ca.pem"}),
+    "CA is no certificate": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "garbage.pem"}),
+    "CA text is no certificate": (
+        "REDIS_CA_CERTS",
+        {"REDIS_CA_CERTS": "-----BEGIN CERTIFICATE-----\\nnone\\n-----END CERTIFICATE-----"},
+    ),
+    "certificate without key": ("REDIS_CLIENT_KEY", {"REDIS_CLIENT_CERT": "client.pem"}),
+    "another key": (
+        "REDIS_CLIENT_KEY",
+        {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "other.key"},
+    ),
+    "databases": ("REDIS_DATABASES", {"REDIS_DATABASES": "some"}),
+    "connections": ("REDIS_MAX_CONNECTIONS", {"REDIS_MAX_CONNECTIONS": "-1"}),
+    "polling": ("CELERY_POLLING_INTERVAL", {"CELERY_POLLING_INTERVAL": "0"}),
+    "remote control": ("CELERY_REMOTE_CONTROL", {"CELERY_REMOTE_CONTROL": "2"}),
+    "DEBUG": ("DEBUG", {"DEBUG": "maybe"}),
+    "database": ("DATABASE_URL", {"DATABASE_URL": f"postgres://u:{PASSWORD}@h:port/db"}),
+    "no such database": ("DATABASE_URL", {"DATABASE_URL": f"db2://u:{PASSWORD}@h/db"}),
+    "e-mail": ("EMAIL_URL", {"EMAIL_URL": f"smtp+tls://u:{PASSWORD}@h:port"}),
+    "no such mailer": ("EMAIL_URL", {"EMAIL_URL": f"pigeon://u:{PASSWORD}@h"}),
+    "log level": ("LOG_LEVEL", {"LOG_LEVEL": "loud"}),
+    "HSTS": ("SECURE_HSTS_SECONDS", {"SECURE_HSTS_SECONDS": "1h"}),
+    "tasks at a time": ("CELERY_WORKER_CONCURRENCY", {"CELERY_WORKER_CONCURRENCY": "two"}),
+    "web processes": ("WEB_CONCURRENCY", {"WEB_CONCURRENCY": "two"}),
+}
+ACCEPTED = {
+    "nothing changed": {},
+    "quotes of spaces": {"REDIS_URL": f" {GOOD}\n"},
+    "client certificate": {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "client.key"},
+}
+COMMANDS = {
+    "celery worker": "celery -A {slug} worker --without-gossip --loglevel INFO",
+    "celery beat": "celery -A {slug} beat --loglevel INFO",
+    "gunicorn": "gunicorn {slug}.wsgi --preload --bind 127.0.0.1:{port} --no-control-socket",
+    "supervise": "python -m {slug}.supervise -c supervisord.conf",
+}
+EVERYWHERE = ["no secret key", "raw slash", "another key", "database"]
+
+
+@pytest.fixture(scope="module")
+def environment(deployment, certificates, tmp_path_factory):
+    """environment(settings) -> the project, with a right environment and these changes to it."""
+    folder = tmp_path_factory.mktemp("files")
+    client, other = certificates.own.issue("client"), certificates.own.issue("other")
+    (folder / "garbage.pem").write_text("garbage\n")
+    files = {
+        "garbage.pem": folder / "garbage.pem",
+        "client.pem": client.chain,
+        "client.key": client.key,
+        "other.key": other.key,
+    }
+    place = deployment("self_hosted")
+
+    def environment(settings):
+        changes = {name: str(files.get(value, value)) for name, value in settings.items() if value}
+        place.configure(GOOD)
+        place.project.settings |= settings | changes
+        return place.project
+
+    return environment
+
+
+def refuses(done, name):
+    """Assert one line that names the variable, and nothing of the password in any output."""
+    assert done.returncode not in (0, None)
+    (line,) = done.stderr.splitlines()
+    assert re.search(rf"\b{name}\b", line)
+    assert done.stdout == ""
+    for part in PARTS:
+        assert part not in line
+
+
+@pytest.mark.parametrize("wrong", REFUSED)
+def test_manage_py_refuses(wrong, environment):
+    name, settings = REFUSED[wrong]
+    refuses(environment(settings).manage("check"), name)
+
+
+@pytest.mark.parametrize("right", ACCEPTED)
+def test_manage_py_accepts(right, environment):
+    done = environment(ACCEPTED[right]).manage("check")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("wrong", EVERYWHERE)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_process_refuses(command, wrong, environment):
+    """That each of them starts with a right environment is seen in test_registration.py."""
+    name, settings = REFUSED[wrong]
+    project = environment(settings)
+    line = COMMANDS[command].format(slug=project.slug, port=free_port())
+    refuses(project.run(line, seconds=30), name)
+
+
+@pytest.mark.parametrize("command", ["celery worker", "celery beat", "supervise"])
+def test_the_number_of_web_processes_is_refused_by_others_too(command, environment):
+    """gunicorn reads WEB_CONCURRENCY itself, and has its own words for a wrong one."""
+    project = environment({"WEB_CONCURRENCY": "two"})
+    refuses(project.run(COMMANDS[command].format(slug=project.slug), seconds=30), "WEB_CONCURRENCY")
