@@ -16,7 +16,7 @@ from django.conf import settings
 from redis import Redis
 from {slug}.celery import app
 with app.connection_for_write() as connection:
-    connection.ensure_connection(max_retries=1)
+    connection.connect()
     print("celery", connection.default_channel.client.ping())
 print("redis-py", Redis.from_url(settings.REDIS.url, **settings.REDIS.client()).ping())
 """

@@ -1,4 +1,4 @@
-"""supervise.py and supervisord.conf: a program that fails, a stop in mid-task, plain supervisord."""
+"""supervise.py and supervisord.conf: a program that fails, a stop, plain supervisord."""
 
 import socket
 import textwrap

@@ -21,7 +21,7 @@ class RegisterView(FormView):
     def form_valid(self, form):
         user = form.save()
         email_utils.request_verification(user, self.request.get_host())
-        messages.success(self.request, f"We are sending an e-mail to {user.email}: see its link.")
+        messages.success(self.request, f"Check your e-mail: we are sending a link to {user.email}.")
         return super().form_valid(form)
 
 

@@ -29,7 +29,8 @@ CAUSES = {
     "REDIS_CA_CERTS": "Another server answers, or its certificate was renewed: compare the two with"
     " `manage.py doctor --certificate`.",
     "self-signed certificate in": "Put the certificate of the server's CA into REDIS_CA_CERTS.",
-    "self-signed certificate": "Put it into REDIS_CA_CERTS: `manage.py doctor --certificate`.",
+    "self-signed certificate": "`manage.py doctor --certificate` prints it, for REDIS_CA_CERTS. If"
+    " one is set, the server's was renewed or another server answers: compare the two.",
     "local issuer": "Put the certificate of the server's CA into REDIS_CA_CERTS.",
     "certificate is not valid for": "Use a host name in the URL that the certificate holds.",
     "certificate has expired": "Renew the server's certificate.",

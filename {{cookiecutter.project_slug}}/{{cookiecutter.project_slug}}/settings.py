@@ -88,6 +88,8 @@ WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
 
 SQLITE = f"sqlite:///{BASE_DIR / 'db.sqlite3'}"
 DATABASES = {"default": env.url("DATABASE_URL", SQLITE, environ.Env.db_url_config)}
+if "." not in DATABASES["default"]["ENGINE"]:
+    raise Refused("DATABASE_URL has a scheme that Django does not know: write postgres://.")
 DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Web and worker write to one file: lock it at the start of a transaction, and wait for it.
