@@ -344,18 +344,20 @@ def summary(answers):
     row, target = answers["_redis_providers"][answers["redis_provider"]], answers["deploy_target"]
     redis = f"Redis: {row['label']}"
     if row["tls"] == "none":
-        redis += ", plain redis:// without TLS"
-    redis += f", in {row['network']}." if row["network"] else "."
+        redis += ": plain redis:// without TLS"
+    redis += f", inside {row['network']}." if row["network"] else "."
     if target not in row["reachable_from"]:
         redis += f" WARNING: deploy_target {target} cannot reach it."
     mode = answers["__cert_reqs"]
     check = f"{mode} (the chain and the host name, or no connection)"
     if mode == "none":
         check = "none (encrypted, but anyone on the path can pose as your Redis)"
+        if row["cert_reqs"] == "none":
+            check += " until you pin it: `manage.py doctor --certificate`"
     elif answers["__check_hostname"] == "false":
         check = f"{mode} (the chain up to REDIS_CA_CERTS, or no connection)"
     if mode != "none" and row["ca"] in ("own", "provider_file", "self_signed"):
-        check += ", with REDIS_CA_CERTS set"
+        check += "; set REDIS_CA_CERTS to its CA's certificate"
     if row["tls"] == "none":
         check += ", should the URL ever be rediss://"
     return [redis, f"Certificate: {check}.", f"Next: cd {answers['project_slug']} && ./script/dev"]

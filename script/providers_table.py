@@ -43,7 +43,7 @@ def live_test(key: str, rows: dict[str, dict], live: dict[str, str] = LIVE_TESTE
     near = [other for other in live if behaviour(rows[other]) == behaviour(row)]
     if not near:
         return f"not yet: no row of its behaviour class ({behaviour(row)}) is tested"
-    text = f"not yet: same behaviour class as {near[0]} ({behaviour(row)})"
+    text = f"no: takes the path of {near[0]} ({behaviour(row)})"
     if row["cluster_mode"] and not rows[near[0]]["cluster_mode"]:
         text += ", but in cluster mode"
     return text

@@ -495,7 +495,7 @@ def test_the_page_names_the_nearest_live_tested_row():
         return providers_table.live_test(key, ROWS, live)
 
     assert cell("aiven", {"upstash": "x"}) == (
-        "not yet: same behaviour class as upstash (certificate of a public CA)"
+        "no: takes the path of upstash (certificate of a public CA)"
     )
     assert cell("elasticache_serverless", {"upstash": "x"}).endswith(", but in cluster mode")
     assert cell("aiven", {"render": "x"}) == (

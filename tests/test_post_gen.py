@@ -655,17 +655,18 @@ def test_the_summary_is_three_lines_true_to_the_facts(post_gen, answers):
         ),
         (
             {"redis_provider": "heroku"},
-            "Certificate: none (encrypted, but anyone on the path can pose as your Redis).",
+            "Certificate: none (encrypted, but anyone on the path can pose as your Redis)"
+            " until you pin it: `manage.py doctor --certificate`.",
         ),
         (
             {"redis_provider": "self_hosted"},
-            "Certificate: required (the chain and the host name, or no connection),"
-            " with REDIS_CA_CERTS set.",
+            "Certificate: required (the chain and the host name, or no connection);"
+            " set REDIS_CA_CERTS to its CA's certificate.",
         ),
         (
             {"redis_provider": "memorystore_redis"},
-            "Certificate: required (the chain up to REDIS_CA_CERTS, or no connection),"
-            " with REDIS_CA_CERTS set.",
+            "Certificate: required (the chain up to REDIS_CA_CERTS, or no connection);"
+            " set REDIS_CA_CERTS to its CA's certificate.",
         ),
         (
             {"redis_provider": "render"},

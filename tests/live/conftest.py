@@ -1,13 +1,12 @@
 """Fixtures that start real servers and services, and end them."""
 
-import os
 import signal
 from contextlib import ExitStack
 
-import psutil
 import pytest
 
 from tests.live.deployments import PASSWORD, Certificates, Deployment
+from tests.live.leftovers import at_work_in, descendants
 from tests.support.redis_server import INSTALL, RedisServer, find_server
 from tests.support.tls_front import TLSFront
 
@@ -81,19 +80,11 @@ def running():
 
 
 @pytest.fixture(autouse=True)
-def no_leftovers():
-    """Every process of a test is a child of this one, or of a child of it: none may stay."""
-    before = set(_descendants())
+def no_leftovers(tmp_path_factory):
+    """No process of a test may stay: no child, and no orphan that works in one of its folders."""
+    folder = tmp_path_factory.getbasetemp()
+    before = descendants() | at_work_in(folder)
     yield
-    left = {pid: text for pid, text in _descendants().items() if pid not in before}
+    after = descendants() | at_work_in(folder)
+    left = {pid: text for pid, text in after.items() if pid not in before}
     assert not left, f"processes left over: {left}"
-
-
-def _descendants():
-    found = {}
-    for process in psutil.Process(os.getpid()).children(recursive=True):
-        try:
-            found[process.pid] = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-    return found

@@ -74,7 +74,8 @@ class Deployment:
         """The same build with sources of its own, for a test that changes them."""
         other = copy.copy(self)
         other._folder = folder
-        path = shutil.copytree(self.project.path, folder / self.project.slug)
+        ignored = shutil.ignore_patterns("supervisor.*", "supervisord.pid")
+        path = shutil.copytree(self.project.path, folder / self.project.slug, ignore=ignored)
         other.project = Project(path, venv=self.project.venv)
         return other
 

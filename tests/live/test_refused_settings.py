@@ -62,12 +62,12 @@ REFUSED = {
 }
 ACCEPTED = {
     "nothing changed": {},
-    "quotes of spaces": {"REDIS_URL": f" {GOOD}\n"},
+    "spaces around the URL": {"REDIS_URL": f" {GOOD}\n"},
     "client certificate": {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "client.key"},
 }
 COMMANDS = {
-    "celery worker": "celery -A {slug} worker --without-gossip --loglevel INFO",
-    "celery beat": "celery -A {slug} beat --loglevel INFO",
+    "celery worker": "celery -A {slug} worker --without-gossip",
+    "celery beat": "celery -A {slug} beat",
     "gunicorn": "gunicorn {slug}.wsgi --preload --bind 127.0.0.1:{port} --no-control-socket",
     "supervise": "python -m {slug}.supervise -c supervisord.conf",
 }

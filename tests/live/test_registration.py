@@ -88,11 +88,11 @@ def test_registers_mails_verifies_and_logs_in(
     assert states == dict.fromkeys(PROBES, "ok") | {"handshake": way.state}, probes
     assert code == 0
     assert way.policy in probes["handshake"]["seen"]
-    # Web and worker say it once each when they start, and loudly if it is weak.
+    # Web, worker and beat say it once each when they start, and loudly if it is weak.
+    said = re.findall(r"^.* [a-z_]+\.redis_tls: .*$", service.output(), re.MULTILINE)
     level = "INFO" if way.state == "ok" else "WARNING"
-    line = rf"^\S+ \S+ {level} .*: connection to Redis: {re.escape(way.policy)}$"
-    assert len(re.findall(line, service.output(), re.MULTILINE)) == 2
-    assert service.output().count("connection to Redis") == 2
+    line = rf"\S+ \S+ {level} MainProcess\[(\d+)\] .*: {way.policy}"
+    assert len({re.fullmatch(line, text)[1] for text in said}) == len(said) == 3
 
     seen = server.commands_seen()
     assert seen.get("auth", 0) + seen.get("hello", 0) > 0

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core import signing
 from django.core.mail import send_mail
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
@@ -56,38 +56,32 @@ def send_verification_email(user_id: int, domain: str):
     Idempotent: an e-mail is sent once for each row, and a row is made if there is none. Only a
     worker that dies between sending and saving that it has sent makes a second one.
     """
-    user = User.objects.filter(pk=user_id, verified_at=None).first()
-    if user is None:
-        logger.info("user %s needs no verification e-mail", user_id)
-        return
-    rows = VerificationEmail.objects.filter(user=user)
-    if not rows.exists():
-        rows.get_or_create(user=user, sent_at=None, defaults={"domain": domain})
-    row = claim(user)
-    if row is None:
-        logger.info("verification e-mail of user %s is sent already, or being sent", user_id)
+    user = User.unverified().filter(pk=user_id).first()
+    row = user and claim(user, domain)
+    if not row:
+        logger.info("no verification e-mail to send to user %s (any more, or just now)", user_id)
         return
     values = {"user": user, "domain": row.domain, "link": link(user, row.domain)}
     text = render_to_string("authentication/verification_email.txt", values)
     try:
         send_mail(f"Confirm your e-mail address for {row.domain}", text, None, [user.email])
     except OSError as error:  # smtplib's errors are OSErrors too
-        VerificationEmail.objects.filter(pk=row.pk).update(attempted_at=None)
         logger.warning("verification e-mail of user %s will be tried again: %s", user_id, error)
         return
     VerificationEmail.objects.filter(pk=row.pk).update(sent_at=timezone.now())
     logger.info("verification e-mail of user %s sent", user_id)
 
 
-def claim(user: User) -> VerificationEmail | None:
-    """The user's pending row, for this process alone, or None."""
+def claim(user: User, domain: str) -> VerificationEmail | None:
+    """The user's pending row, for this process alone, or None; the first one is made if needed."""
     now = timezone.now()
-    free = Q(attempted_at=None) | Q(attempted_at__lt=now - CLAIMED_FOR)
-    row = VerificationEmail.objects.filter(free, user=user, sent_at=None).first()
+    rows = VerificationEmail.objects.filter(user=user)
+    if not rows.exists():
+        rows.get_or_create(user=user, sent_at=None, defaults={"domain": domain})
+    free = rows.filter(Q(attempted_at=None) | Q(attempted_at__lt=now - CLAIMED_FOR), sent_at=None)
+    row = free.first()
     # The update repeats the condition: of two processes that saw the row, one changes it.
-    if row and VerificationEmail.objects.filter(free, pk=row.pk).update(attempted_at=now):
-        return row
-    return None
+    return row if row and free.filter(pk=row.pk).update(attempted_at=now) else None
 
 
 def link(user: User, domain: str) -> str:
@@ -102,12 +96,15 @@ def user_of(token: str) -> User | None:
         user_id, email = signing.loads(token, salt=SALT, max_age=LINK_VALID_FOR)
     except signing.BadSignature:
         return None
-    return User.objects.filter(pk=user_id, email=email, verified_at=None).first()
+    return User.unverified().filter(pk=user_id, email=email).first()
 
 
 def queue_pending():
-    """Queue again what has waited for over a minute, for as long as its link would be valid."""
+    """Queue again what has waited for over a minute: after 1, 2, 4, … minutes, for a day."""
     now = timezone.now()
     overdue = (now - LINK_VALID_FOR, now - SWEEP_AFTER)
-    for row in VerificationEmail.objects.filter(sent_at=None, requested_at__range=overdue)[:100]:
-        send_verification_email.delay(row.user_id, row.domain)
+    rows = VerificationEmail.objects.filter(sent_at=None, requested_at__range=overdue)
+    for row in rows.order_by(F("attempted_at").asc(nulls_first=True))[:100]:
+        tried = row.attempted_at or row.requested_at
+        if now - tried >= tried - row.requested_at:
+            send_verification_email.delay(row.user_id, row.domain)

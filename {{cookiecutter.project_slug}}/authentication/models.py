@@ -10,10 +10,16 @@ class User(AbstractUser):
     email = models.EmailField("e-mail address")
     verified_at = models.DateTimeField(null=True, blank=True, editable=False)
 
+    @classmethod
+    def unverified(cls) -> models.QuerySet:
+        """Who still has to verify; whoever has logged in was made inactive by somebody else."""
+        return cls.objects.filter(verified_at=None, is_active=False, last_login=None)
+
     class Meta(AbstractUser.Meta):
         constraints = [
             models.UniqueConstraint(
                 Lower("email"),
+                condition=~models.Q(email=""),
                 name="unique_email",
                 violation_error_message="A user with that e-mail address already exists.",
             )

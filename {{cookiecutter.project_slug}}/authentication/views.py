@@ -1,4 +1,6 @@
 from django.contrib import messages
+from django.contrib.auth import views as auth_views
+from django.contrib.messages.views import SuccessMessageMixin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -11,47 +13,58 @@ from .forms import RegistrationForm, ResendForm
 from .models import User
 
 
-class RegisterView(FormView):
+class FormPage(SuccessMessageMixin):
     template_name = "form.html"
+    success_url = reverse_lazy("login")
+
+
+class RegisterView(FormPage, FormView):
     form_class = RegistrationForm
     extra_context = {"heading": "Register", "button": "Register"}
-    success_url = reverse_lazy("login")
+    success_message = "Check your e-mail: we are sending a link to %(email)s."
 
     @transaction.atomic
     def form_valid(self, form):
-        user = form.save()
-        email_utils.request_verification(user, self.request.get_host())
-        messages.success(self.request, f"Check your e-mail: we are sending a link to {user.email}.")
+        email_utils.request_verification(form.save(), self.request.get_host())
         return super().form_valid(form)
 
 
-class ResendView(FormView):
-    template_name = "form.html"
+class ResendView(FormPage, FormView):
     form_class = ResendForm
     extra_context = {"heading": "Ask for a new link", "button": "Send"}
-    success_url = reverse_lazy("login")
+    # The same words for every address: this page does not tell who has registered.
+    success_message = (
+        "If %(email)s still has to be confirmed, we send a link, at most one a minute."
+    )
 
     @transaction.atomic
     def form_valid(self, form):
-        email = form.cleaned_data["email"]
-        user = User.objects.filter(email__iexact=email, verified_at=None, is_active=False).first()
-        if user:
+        # An account that staff made was promised no e-mail, and has nothing to verify.
+        waiting = User.unverified().filter(verificationemail__isnull=False)
+        if user := waiting.filter(email__iexact=form.cleaned_data["email"]).first():
             email_utils.request_verification(user, self.request.get_host())
-        # The same words for every address: the page must not tell who has registered.
-        messages.success(self.request, f"If {email} is to be confirmed, an e-mail is on its way.")
         return super().form_valid(form)
+
+
+class PasswordResetView(FormPage, auth_views.PasswordResetView):
+    extra_context = {"heading": "Reset your password", "button": "Send me a link"}
+    success_message = "If somebody has registered with %(email)s, we send a link to it."
+
+
+class PasswordResetConfirmView(FormPage, auth_views.PasswordResetConfirmView):
+    extra_context = {"heading": "Choose a new password", "button": "Save"}
+    success_message = "Your password is changed. You can log in now."
 
 
 def verify(request: HttpRequest, token: str) -> HttpResponse:
     """Ask on GET and verify on POST, for mail scanners follow links."""
     user = email_utils.user_of(token)
     if user is None:
-        messages.error(request, "This link is used or too old. Log in, or ask for a new one.")
+        messages.error(request, "This link was used already, or is too old.")
         return redirect("resend")
     if request.method == "POST":
-        User.objects.filter(pk=user.pk, verified_at=None).update(
-            verified_at=timezone.now(), is_active=True
-        )
+        done = {"verified_at": timezone.now(), "is_active": True}
+        User.unverified().filter(pk=user.pk).update(**done)
         messages.success(request, "Your e-mail address is confirmed. You can log in now.")
         return redirect("login")
     texts = {"heading": "Confirm your e-mail address", "button": "Yes, confirm"}

@@ -25,13 +25,21 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=300)  # housekeeping runs every 120
 READY_TIMEOUT = 1.5  # seconds for each step of /readyz, which answers within 5
 
 # What an opaque error text means, and what to do: the first match counts.
+CA = (
+    "REDIS_CA_CERTS must hold the CA that signed this certificate. If it does, another server"
+    " answers: compare with `manage.py doctor --certificate`."
+)
+PASSWORD = "Put the right user name and password into the URL, before the host: USER:PASSWORD@HOST."
+SILENT = (
+    "Look at the firewall, the allow list and the port; a port that is not TLS keeps silent when"
+    " spoken to in TLS (then use redis://)."
+)
 CAUSES = {
-    "REDIS_CA_CERTS": "Another server answers, or its certificate was renewed: compare the two with"
-    " `manage.py doctor --certificate`.",
-    "self-signed certificate in": "Put the certificate of the server's CA into REDIS_CA_CERTS.",
-    "self-signed certificate": "`manage.py doctor --certificate` prints it, for REDIS_CA_CERTS. If"
-    " one is set, the server's was renewed or another server answers: compare the two.",
-    "local issuer": "Put the certificate of the server's CA into REDIS_CA_CERTS.",
+    "REDIS_CA_CERTS": CA,
+    "self-signed certificate in": CA,
+    "self-signed certificate": "Put it into REDIS_CA_CERTS: `manage.py doctor --certificate`. If"
+    " one is there, the server's was renewed or another server answers: compare the two.",
+    "local issuer": CA,
     "certificate is not valid for": "Use a host name in the URL that the certificate holds.",
     "certificate has expired": "Renew the server's certificate.",
     "not yet valid": "Compare the clocks of this machine and the server.",
@@ -42,14 +50,14 @@ CAUSES = {
     "WRONG_VERSION_NUMBER": "The port is not TLS: use redis://.",
     "Connection reset": "The port may be TLS only: use rediss://.",
     "closed by server": "The port may be TLS only (use rediss://), or the server restarts.",
-    "Authentication required": "Put the password into the URL: redis://:PASSWORD@HOST:PORT/0.",
-    "username-password": "Correct the user name or the password in the URL.",
+    "Authentication required": PASSWORD,
+    "username-password": PASSWORD,
     "DB index": "End the URL in /0, the database that every server has.",
     "SELECT is not allowed": "End the URL in /0: a cluster has no other database.",
     "max number of clients": "Close some clients, or take a larger plan.",
-    "Connection refused": "Nothing listens there: start Redis, or correct host and port.",
-    "imed out": "Look at the firewall, the allow list and the port; a port that is not TLS keeps"
-    " silent when spoken to in TLS.",
+    "onnection refused": "Nothing listens there: start Redis, or correct host and port.",
+    "timed out": SILENT,
+    "Timeout": SILENT,
 }
 
 
@@ -80,6 +88,8 @@ def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
             yield Result(name, "ok", probe())
         except (Trouble, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
             trouble = error if isinstance(error, Trouble) else Trouble(error)
+            if isinstance(error, DatabaseError):
+                trouble.fix = "Look at DATABASE_URL and at the database server."
             failed = trouble.state == "fail"
             yield Result(name, trouble.state, trouble.seen, trouble.fix)
 
@@ -106,8 +116,11 @@ class Path:
         return f"{self.host} is {', '.join(dict.fromkeys(row[4][0] for row in found))}"
 
     def connect(self) -> str:
-        with socket.create_connection((self.host, self.port), timeout=5) as sock:
-            return "{} port {} answers".format(*sock.getpeername()[:2])
+        try:
+            with socket.create_connection((self.host, self.port), timeout=5) as sock:
+                return "{} port {} answers".format(*sock.getpeername()[:2])
+        except OSError as error:
+            raise Trouble(f"{self.host} port {self.port}: {error.strerror or error}") from error
 
     def handshake(self) -> str:
         if not self.policy.encrypted:

@@ -1,6 +1,5 @@
 import io
 import json
-import socket
 from datetime import timedelta
 from importlib import import_module
 from unittest import mock
@@ -8,7 +7,6 @@ from unittest import mock
 from celery import current_app
 from django.core.management import call_command
 from django.test import TestCase, override_settings
-from django.urls import reverse
 from django.utils import timezone
 
 from operations import probes, tasks
@@ -18,23 +16,12 @@ health = import_module("{{ cookiecutter.project_slug }}.health")
 redis_tls = import_module("{{ cookiecutter.project_slug }}.redis_tls")
 
 
-def closed_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 class TaskTests(TestCase):
     def test_a_worker_knows_every_task(self):
         current_app.loader.import_default_modules()
-        self.assertLessEqual(
-            {
-                "authentication.email_utils.send_verification_email",
-                "operations.tasks.answer",
-                "operations.tasks.housekeeping",
-            },
-            set(current_app.tasks),
-        )
+        mine = {name for name in current_app.tasks if not name.startswith("celery.")}
+        mail = "authentication.email_utils.send_verification_email"
+        self.assertEqual(mine, {mail, "operations.tasks.answer", "operations.tasks.housekeeping"})
 
     def test_housekeeping_leaves_a_heartbeat_and_sweeps(self):
         Heartbeat.objects.create(name=tasks.ROUND_TRIP + "old")
@@ -46,9 +33,6 @@ class TaskTests(TestCase):
 
 
 class HealthTests(TestCase):
-    def test_healthz_needs_nothing(self):
-        self.assertEqual(self.client.get(reverse("healthz")).status_code, 200)
-
     def states(self, **probes_):
         with mock.patch.dict(probes.READY, probes_):
             return health.ask()
@@ -66,11 +50,9 @@ class HealthTests(TestCase):
         self.assertIn("celery_beat", logs.output[0])
 
     def test_readyz_says_503_and_does_not_wait_for_a_probe_that_hangs(self):
-        with (
-            mock.patch.object(health, "DEADLINE", 0),
-            mock.patch.object(health, "latest", return_value=health.Future()),
-        ):
-            response = self.client.get(reverse("readyz"))
+        hanging = {"DEADLINE": 0, "latest": health.Future}
+        with mock.patch.multiple(health, **hanging):
+            response = self.client.get("/readyz", headers={"host": "10.0.0.3"})
         self.assertEqual(response.status_code, 503)
         self.assertEqual(response.json()["broker"], "no answer")
 
@@ -84,7 +66,7 @@ class DoctorTests(TestCase):
         return {probe["name"]: probe for probe in json.loads(out.getvalue())["probes"]}
 
     def test_it_names_the_step_that_fails_and_what_to_do(self):
-        report = self.doctor(f"redis://:s3cret@127.0.0.1:{closed_port()}/0")
+        report = self.doctor("redis://:s3cret@127.0.0.1:1/0")
         self.assertEqual(report["resolve"]["state"], "ok")
         self.assertEqual(report["connect"]["state"], "fail")
         self.assertIn("start Redis", report["connect"]["fix"])

@@ -1,6 +1,7 @@
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from unittest import mock
@@ -11,11 +12,8 @@ from django.test import SimpleTestCase
 environment = import_module("{{ cookiecutter.project_slug }}.environment")
 redis_tls = import_module("{{ cookiecutter.project_slug }}.redis_tls")
 
-DEFAULTS = {
-    "REDIS_CERT_REQS": "required",
-    "REDIS_CHECK_HOSTNAME": "true",
-    "REDIS_DATABASES": "16",
-}
+DEFAULTS = {"REDIS_CERT_REQS": "required", "REDIS_CHECK_HOSTNAME": "true", "REDIS_DATABASES": "16"}
+PEM = "-----BEGIN CERTIFICATE-----\nVEhFIEdJVkVOIENFUlRJRklDQVRF\n-----END CERTIFICATE-----\n"
 
 
 def policy(url, production=True, **variables):
@@ -32,6 +30,7 @@ class PolicyTests(SimpleTestCase):
             self.assertIs(options["ssl_check_hostname"], True)
             self.assertNotIn("redis_connect_func", options)
         redis.Redis.from_url(found.url, **found.client())  # redis-py knows every option
+        self.assertNotIn("secret", repr(found))
 
     def test_a_plain_url_gives_celery_none_and_never_a_dict(self):
         self.assertIsNone(policy("redis://localhost:6379/0").celery())
@@ -42,6 +41,7 @@ class PolicyTests(SimpleTestCase):
             "valkeys://h:1/2\n": "rediss://h:1/2",
             "  rediss://u:p%40ss@h:1  ": "rediss://u:p%40ss@h:1/",
             "redis://[::1]:6379/0": "redis://[::1]:6379/0",
+            "rediss://:p;w@h:1/0": "rediss://:p%3Bw@h:1/0",
             "rediss://h:1/0?ssl_cert_reqs=CERT_REQUIRED": "rediss://h:1/0",
         }.items():
             with self.subTest(given):
@@ -75,6 +75,9 @@ class PolicyTests(SimpleTestCase):
             ("rediss://:s3cret@h", {"REDIS_CA_CERTS": "/no/such/ca"}, "/no/such/ca"),
             ("rediss://:s3cret@h", {"REDIS_CA_CERTS": os.devnull}, "not usable PEM"),
             ("rediss://:s3cret@h", {"REDIS_CLIENT_CERT": "/cert"}, "go together"),
+            ("redis://:s3cret@134744072", {}, "plain redis://"),
+            ("redis://:s3cret@evil%2Ecom", {}, "needs a host"),
+            ("rediss://h", {"REDIS_CLIENT_CERT": "/x", "REDIS_CLIENT_KEY": "s3cret"}, "neither"),
             ("", {}, "is not set"),
         ):
             with self.subTest(url), self.assertRaises(environment.Refused) as caught:
@@ -90,36 +93,19 @@ class PolicyTests(SimpleTestCase):
         self.assertIs(found.celery()["ssl_check_hostname"], False)
         self.assertIn("not verified", str(found))
 
-    def test_the_password_is_not_shown(self):
-        self.assertNotIn("s3cret", repr(policy("rediss://:s3cret@h")))
-
-
-class PinTests(SimpleTestCase):
-    """REDIS_CA_CERTS without the host name check: redis-py alone would accept any public CA."""
-
-    def setUp(self):
-        self.pem = (
-            "-----BEGIN CERTIFICATE-----\nVEhFIEdJVkVOIENFUlRJRklDQVRF\n-----END CERTIFICATE-----\n"
-        )
-        with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-            file.write("# two may be given, the old and the new\n" + self.pem)
-        self.addCleanup(os.unlink, file.name)
-        self.policy = redis_tls.RedisTLS("rediss://h", check_hostname=False, ca_certs=file.name)
-
-    def connect(self, *chain):
-        connection = mock.Mock()
-        connection._sock.get_verified_chain.return_value = list(chain)
-        self.policy.celery()["redis_connect_func"](connection)
-        return connection
-
-    def test_the_password_is_sent_when_the_chain_holds_a_given_certificate(self):
-        self.connect(b"a leaf", b"THE GIVEN CERTIFICATE").on_connect.assert_called_once_with()
-
-    def test_nothing_is_sent_to_anybody_else(self):
-        with self.assertRaisesMessage(redis.ConnectionError, "not issued by REDIS_CA_CERTS"):
-            self.connect(b"a leaf", b"a public CA")
+    def test_a_ca_without_the_host_name_check_is_enforced_before_the_password_is_sent(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(PEM)
+            file.flush()
+            found = redis_tls.RedisTLS("rediss://h", check_hostname=False, ca_certs=file.name)
+            for chain, calls in ([b"a leaf", b"THE GIVEN CERTIFICATE"], 1), ([b"a public CA"], 0):
+                connection = mock.Mock()
+                connection._sock.get_verified_chain.return_value = chain
+                with suppress(redis.ConnectionError):
+                    found.celery()["redis_connect_func"](connection)
+                self.assertEqual(connection.on_connect.call_count, calls)
 
     def test_pem_text_becomes_a_file_for_this_user_alone(self):
-        path = redis_tls.pem_files.path_of(self.pem.replace("\n", "\\n"))
-        self.assertEqual(Path(path).read_text().strip(), self.pem.strip())
+        path = redis_tls.pem_files.path_of(PEM.replace("\n", "\\n"))
+        self.assertEqual(Path(path).read_text().strip(), PEM.strip())
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)

@@ -51,6 +51,25 @@ class RegistrationTests(TestCase):
         response = self.client.post(reverse("login"), answers, follow=True)
         self.assertContains(response, "You are logged in as ada")
 
+    def test_a_forgotten_password_is_reset(self):
+        self.registered()
+        self.client.post(self.link())
+        self.client.post(reverse("password_reset"), {"email": "ada@example.com"})
+        page = self.client.get(self.link(), follow=True)
+        words = {"new_password1": "staple battery 7", "new_password2": "staple battery 7"}
+        self.assertRedirects(self.client.post(page.redirect_chain[-1][0], words), reverse("login"))
+        self.assertTrue(self.client.login(username="ada", password="staple battery 7"))
+        self.assertContains(self.client.get(self.link()), "used already")
+
+    def test_the_admin_adds_more_than_one_user(self):
+        self.client.force_login(User.objects.create_superuser("root", "root@example.com", "x"))
+        for name in ("bob", "eve"):
+            answers = ANSWERS | {"username": name, "email": f"{name}@example.com"}
+            answers |= {"usable_password": "true"}
+            response = self.client.post(reverse("admin:authentication_user_add"), answers)
+            self.assertEqual(response.status_code, 302)
+        self.assertEqual(User.objects.count(), 3)
+
     def test_nobody_logs_in_unverified(self):
         self.registered()
         answers = {"username": "ada", "password": ANSWERS["password1"]}
@@ -78,15 +97,11 @@ class RegistrationTests(TestCase):
         self.assertRedirects(self.client.post(self.link()[:-2] + "x/"), reverse("resend"))
         self.assertFalse(User.objects.get().is_active)
 
-    def test_the_task_run_twice_sends_once(self):
-        user = self.registered()
-        email_utils.send_verification_email(user.pk, "testserver")
-        self.assertEqual(len(mail.outbox), 1)
-
-    def test_the_task_makes_the_row_that_is_missing(self):
+    def test_the_task_makes_the_row_that_is_missing_and_sends_once(self):
         user = User.objects.create(username="bob", email="bob@example.com", is_active=False)
         email_utils.send_verification_email(user.pk, "testserver")
-        self.assertEqual(mail.outbox[0].to, ["bob@example.com"])
+        email_utils.send_verification_email(user.pk, "testserver")
+        self.assertEqual([message.to for message in mail.outbox], [["bob@example.com"]])
 
     def test_a_row_that_another_worker_sends_is_left_to_it_until_that_worker_must_be_dead(self):
         [arguments] = self.register()
@@ -101,8 +116,18 @@ class RegistrationTests(TestCase):
         [arguments] = self.register()
         with mock.patch("authentication.email_utils.send_mail", side_effect=ConnectionRefusedError):
             email_utils.send_verification_email(*arguments)
+        self.age(attempted_at=timezone.now() - email_utils.CLAIMED_FOR - timedelta(seconds=1))
         email_utils.send_verification_email(*arguments)
         self.assertEqual(len(mail.outbox), 1)
+
+    def test_nobody_comes_back_whom_the_staff_made_inactive(self):
+        user = self.registered()
+        User.objects.update(last_login=timezone.now())
+        self.age(requested_at=timezone.now() - timedelta(hours=1))
+        self.assertEqual(self.resend(), 0)
+        self.assertRedirects(self.client.post(self.link()), reverse("resend"))
+        user.refresh_from_db()
+        self.assertFalse(user.is_active)
 
     def test_a_broker_that_is_down_delays_the_mail_but_not_the_registration(self):
         with (
@@ -124,7 +149,13 @@ class RegistrationTests(TestCase):
         self.registered()
         self.age(requested_at=timezone.now() - timedelta(minutes=5))
         self.assertEqual(self.swept(), [])
-        self.age(sent_at=None, requested_at=timezone.now() - timedelta(days=2))
+        now = timezone.now()
+        minutes = {n: now - timedelta(minutes=n) for n in (30, 20, 14)}
+        self.age(sent_at=None, requested_at=minutes[30], attempted_at=minutes[14])
+        self.assertEqual(self.swept(), [], "16 minutes passed before the last try: wait 16 more")
+        self.age(attempted_at=minutes[20])
+        self.assertEqual(len(self.swept()), 1)
+        self.age(requested_at=now - timedelta(days=2))
         self.assertEqual(self.swept(), [])
 
     def resend(self, email="ada@example.com"):

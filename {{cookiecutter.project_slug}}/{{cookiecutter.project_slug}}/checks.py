@@ -40,8 +40,15 @@ def capacity_and_email(app_configs, **kwargs):
     if settings.EMAIL_BACKEND == "django.core.mail.backends.console.EmailBackend":
         yield Warning(
             "EMAIL_URL is not set: e-mails are written to the log instead of being sent.",
-            hint="Set EMAIL_URL, as in smtp+tls://USER:PASSWORD@HOST:587, and DEFAULT_FROM_EMAIL.",
+            hint=f"Set EMAIL_URL, as in {settings.SMTP}, and DEFAULT_FROM_EMAIL.",
             id="{{ cookiecutter.project_slug }}.W003",
+        )
+    if not os.environ.get("DATABASE_URL", "").strip():
+        yield Warning(
+            "DATABASE_URL is not set: users are kept in a SQLite file, which processes in other"
+            " containers do not see and many hosts delete at each deploy.",
+            hint=f"Set DATABASE_URL, as in {settings.POSTGRES}.",
+            id="{{ cookiecutter.project_slug }}.W005",
         )
     limit = settings.REDIS_MAX_CONNECTIONS
     if limit and connections() > limit:

@@ -1,6 +1,7 @@
 """The environment variables of this service: read strictly, refused in one line."""
 
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -44,11 +45,11 @@ class Environment:
 
     def integer(self, name: str, default: str = "", *, minimum: int = 0) -> int:
         text = self.text(name, default)
-        if not text.isascii() or not text.isdigit() or int(text) < minimum:
+        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < minimum:
             raise Refused(f"{name}={text!r} is not a whole number of at least {minimum}.")
         return int(text)
 
-    def url(self, name: str, default: str, parse) -> dict:
+    def url(self, name: str, default: str, parse, form: str) -> dict:
         """What `parse` makes of it; its own errors and warnings would quote the URL."""
         try:
             with warnings.catch_warnings():
@@ -56,6 +57,5 @@ class Environment:
                 return parse(self.text(name, default))
         except Exception:
             raise Refused(
-                f"{name} is not a URL that can be read: write SCHEME://USER:PASSWORD@HOST:PORT/NAME"
-                " with the password percent-encoded."
+                f"{name} cannot be read: write {form}, with the password percent-encoded."
             ) from None

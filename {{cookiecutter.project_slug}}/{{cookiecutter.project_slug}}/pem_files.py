@@ -30,14 +30,14 @@ def check(ca_certs: str, certfile: str, keyfile: str):
     if bool(certfile) != bool(keyfile):
         raise Refused("REDIS_CLIENT_CERT and REDIS_CLIENT_KEY go together: set both or neither.")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    given = f"REDIS_CA_CERTS ({ca_certs})"
+    given = f"REDIS_CA_CERTS ({ca_certs[:200].splitlines()[0]})" if ca_certs else ""
     try:
         if ca_certs:
             context.load_verify_locations(ca_certs)
-        given = f"REDIS_CLIENT_CERT ({certfile}) with REDIS_CLIENT_KEY ({keyfile})"
+        given = "REDIS_CLIENT_CERT with REDIS_CLIENT_KEY"
         if certfile:
             context.load_cert_chain(certfile, keyfile, password="")
     except ssl.SSLError as error:
-        raise Refused(f"{given} is not usable PEM: {error.reason}.") from None
+        raise Refused(f"{given} is not usable PEM: {error.reason or 'damaged'}.") from None
     except OSError as error:
-        raise Refused(f"{given} cannot be read: {error.strerror}.") from None
+        raise Refused(f"{given} is neither PEM text nor a file: {error.strerror}.") from None

@@ -6,6 +6,7 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from pathlib import Path
 
 from . import pem_files
 from .environment import Environment, Refused
@@ -56,7 +57,7 @@ class RedisTLS:
     def announce(self):
         """One log line when web or worker starts."""
         level = logging.WARNING if self.encrypted and not self.verified else logging.INFO
-        logging.getLogger(__name__).log(level, "connection to Redis: %s", self)
+        logging.getLogger(__name__).log(level, "TLS policy for Redis: %s", self)
 
     def celery(self) -> dict | None:
         """For Celery's *_USE_SSL; None for redis://, where kombu takes any dict for "use TLS"."""
@@ -96,8 +97,11 @@ class RedisTLS:
         from redis.exceptions import ConnectionError
 
         if self.pinned:
-            with open(self.ca_certs, encoding="ascii", errors="replace") as file:
-                given = {ssl.PEM_cert_to_DER_cert(text) for text in PEM.findall(file.read())}
+            try:
+                text = Path(self.ca_certs).read_text(encoding="ascii", errors="replace")
+            except OSError as error:
+                raise ConnectionError(f"REDIS_CA_CERTS: {error}") from error
+            given = {ssl.PEM_cert_to_DER_cert(pem) for pem in PEM.findall(text)}
             if given.isdisjoint(_verified_chain(connection._sock)):
                 raise ConnectionError("the server's certificate was not issued by REDIS_CA_CERTS")
 
@@ -128,7 +132,7 @@ def from_environment(env: Environment, name: str, *, production: bool) -> RedisT
         pem_files.check(policy.ca_certs, policy.certfile, policy.keyfile)
     elif production and not is_private(host):
         patterns = env.list("REDIS_ALLOW_PLAINTEXT")
-        if not any(pattern == "true" or fnmatch(host, pattern) for pattern in patterns):
+        if not any(pattern.lower() == "true" or fnmatch(host, pattern) for pattern in patterns):
             raise Refused(
                 f"{name} is plain redis:// to the public host {host}: anyone on the path reads the"
                 " password. Use rediss://, or name the host in REDIS_ALLOW_PLAINTEXT."

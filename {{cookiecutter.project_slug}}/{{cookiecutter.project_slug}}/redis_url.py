@@ -1,6 +1,7 @@
 """A Redis URL, read strictly: what kombu or redis-py would misread is refused in one line."""
 
 import ipaddress
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 from .environment import Refused
@@ -19,7 +20,7 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
     if not separator or scheme is None:
         raise Refused(
             f"{name} does not start with redis:// or rediss:// (valkey:// and valkeys:// work too)."
-            " Quotes around it are not needed."
+            " Remove quotes around it."
         )
     try:
         parts = urlsplit(f"{scheme}://{rest}")
@@ -31,10 +32,10 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or port == 0:
+    if not host or port == 0 or set(host) & set("%;"):
         raise Refused(f"{name} needs a host and, after a colon, a port between 1 and 65535.")
     database = parts.path.strip("/")
-    if database and not (database.isascii() and database.isdigit() and int(database) < databases):
+    if database and (not re.fullmatch("[0-9]{1,5}", database) or int(database) >= databases):
         raise Refused(
             f"{name} ends in a database that this Redis does not have: it has 0 to {databases - 1}"
             " (REDIS_DATABASES)."
@@ -46,7 +47,8 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
             f"{name} has options after its '?', which would win over REDIS_CERT_REQS={cert_reqs}:"
             " remove them. Certificates are set by REDIS_CA_CERTS, REDIS_CLIENT_CERT and _KEY."
         )
-    return f"{scheme}://{parts.netloc}/{database}", host
+    # kombu would split the URL at a semicolon.
+    return f"{scheme}://{parts.netloc.replace(';', '%3B')}/{database}", host
 
 
 def is_private(host: str) -> bool:
@@ -54,5 +56,6 @@ def is_private(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return "." not in host or host.endswith((".internal", ".local", ".flycast"))
+        name = host[0].isalpha()  # 134744072 and 0x08080808 are addresses
+        return name and ("." not in host or host.endswith((".internal", ".local", ".flycast")))
     return any(address in network for network in PRIVATE_NETWORKS)

@@ -4,6 +4,7 @@ https://docs.djangoproject.com/en/5.2/ref/settings/ and, for what starts with CE
 https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """
 
+import os
 from pathlib import Path
 
 import environ
@@ -30,6 +31,8 @@ env = Environment(
 # SECURITY WARNING: don't run with debug turned on in production!
 DEBUG = env.boolean("DEBUG", "false")
 
+DEFAULT_EXCEPTION_REPORTER_FILTER = "{{ cookiecutter.project_slug }}.debug.HideURLs"
+
 # SECURITY WARNING: keep the secret key used in production secret!
 SECRET_KEY = env.text("SECRET_KEY", "only-for-development" if DEBUG else "")
 if not SECRET_KEY:
@@ -38,7 +41,7 @@ if not SECRET_KEY:
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS") + env.list("RENDER_EXTERNAL_HOSTNAME")
 if DEBUG:
     ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
-CSRF_TRUSTED_ORIGINS = [f"https://{host.replace('*', '', 1)}" for host in ALLOWED_HOSTS]
+CSRF_TRUSTED_ORIGINS = [f"https://{host}".replace("//.", "//*.") for host in ALLOWED_HOSTS]
 
 # Application definition
 
@@ -54,6 +57,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "{{ cookiecutter.project_slug }}.health.middleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -63,7 +67,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 if not DEBUG:  # runserver serves static files itself
-    MIDDLEWARE.insert(1, "whitenoise.middleware.WhiteNoiseMiddleware")
+    MIDDLEWARE.insert(2, "whitenoise.middleware.WhiteNoiseMiddleware")
 
 ROOT_URLCONF = "{{ cookiecutter.project_slug }}.urls"
 
@@ -87,9 +91,14 @@ WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
 # Database: SQLite unless DATABASE_URL says otherwise
 
 SQLITE = f"sqlite:///{BASE_DIR / 'db.sqlite3'}"
-DATABASES = {"default": env.url("DATABASE_URL", SQLITE, environ.Env.db_url_config)}
+POSTGRES = "postgres://USER:PASSWORD@HOST:5432/NAME"
+DATABASES = {"default": env.url("DATABASE_URL", SQLITE, environ.Env.db_url_config, POSTGRES)}
 if "." not in DATABASES["default"]["ENGINE"]:
     raise Refused("DATABASE_URL has a scheme that Django does not know: write postgres://.")
+if DATABASES["default"]["ENGINE"].rpartition(".")[2] not in ("postgresql", "sqlite3"):
+    raise Refused(
+        "DATABASE_URL is neither postgres:// nor sqlite://: no other driver is installed."
+    )
 DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Web and worker write to one file: lock it at the start of a transaction, and wait for it.
@@ -127,7 +136,8 @@ if not DEBUG:
 
 # E-mail: written to the log unless EMAIL_URL says otherwise
 
-vars().update(env.url("EMAIL_URL", "consolemail://", environ.Env.email_url_config))
+SMTP = "smtp+tls://USER:PASSWORD@HOST:587"
+vars().update(env.url("EMAIL_URL", "consolemail://", environ.Env.email_url_config, SMTP))
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 EMAIL_TIMEOUT = 10  # seconds; smtplib's default is for ever
 
@@ -135,8 +145,6 @@ EMAIL_TIMEOUT = 10  # seconds; smtplib's default is for ever
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
-# A health check takes a redirect for a healthy answer.
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 0 if DEBUG else env.integer("SECURE_HSTS_SECONDS", "3600")
 # W005 and W021 ask for HSTS on all subdomains and in browsers' preload lists: that is a decision
 # for the whole domain, not for one service on it.
@@ -153,7 +161,11 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": LOG_FORMAT}},
     "handlers": {
-        "stdout": {"()": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}
+        "stdout": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "line",
+        }
     },
     "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     # Django's own handlers would write a second time, or by e-mail.
@@ -164,6 +176,7 @@ LOGGING = {
 # Redis: one URL and one TLS policy for the broker, the results, the probes and your own clients
 
 REDIS_URL_NAME = env.first_set("CELERY_BROKER_URL", "{{ cookiecutter.__url_env }}")
+REDIS_URL_IS_SET = bool(env.text(REDIS_URL_NAME))
 REDIS = redis_tls.from_environment(env, REDIS_URL_NAME, production=not DEBUG)
 
 REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS", "0")  # 0: not known
@@ -175,6 +188,9 @@ _prefix = {"global_keyprefix": "{" + __package__ + "}:"}
 # Celery. Every value that differs from Celery's default has its reason beside it.
 
 CELERY_BROKER_URL = REDIS.url
+# Celery prefers these variables, as they were written, to the settings.
+for name in {"CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"}:
+    os.environ[name] = REDIS.url
 CELERY_BROKER_USE_SSL = REDIS.celery()
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     **_prefix,
@@ -195,8 +211,8 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # Remote control holds one connection and waits for a second: threads + 1, or it deadlocks.
 WEB_THREADS = 4
 CELERY_BROKER_POOL_LIMIT = WEB_THREADS + 1
-# A web request waits for one retry, not for three; the pending row in the database waits longer.
-CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2}
+# redis-py reopens a closed connection by itself; each retry here would add 10 s to a web request.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
 
 # Results are off unless asked for: each costs 7 commands, and a dead backend blocks .delay().
 CELERY_TASK_IGNORE_RESULT = True
@@ -204,12 +220,13 @@ if env.text("CELERY_RESULT_BACKEND"):
     RESULTS = redis_tls.from_environment(env, "CELERY_RESULT_BACKEND", production=not DEBUG)
     if RESULTS.encrypted != REDIS.encrypted:
         raise Refused(f"CELERY_RESULT_BACKEND and {REDIS_URL_NAME} must both be rediss:// or not.")
-    CELERY_RESULT_BACKEND = RESULTS.url
+    CELERY_RESULT_BACKEND = os.environ["CELERY_RESULT_BACKEND"] = RESULTS.url
     CELERY_REDIS_BACKEND_USE_SSL = RESULTS.celery()
     CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = redis_tls.TIMEOUT
     CELERY_REDIS_BACKEND_HEALTH_CHECK_INTERVAL = redis_tls.HEALTH_CHECK
     # The default is 19 s of retries inside .delay().
-    CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {**_prefix, "retry_policy": {"max_retries": 1}}
+    RETRY = {"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5}
+    CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {**_prefix, "retry_policy": RETRY}
 
 # Celery's default, pinned: a message with pickle in it could run code.
 CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
@@ -217,7 +234,7 @@ CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 # Acknowledge after the work and fetch one at a time: a restart then loses and strands no task.
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# A task whose process died is retried a limited number of times; requeueing it would never end.
+# A task whose process died is retried three times, 180 s apart; requeueing it would never end.
 CELERY_TASK_RETRY_ON_WORKER_LOST = True
 # True would lose the running tasks when the connection breaks.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
@@ -233,9 +250,11 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.boolean("CELERY_REMOTE_CONTROL")
 
 # In memory: the one entry is short, and a file would need a disk.
 CELERY_BEAT_SCHEDULER = "celery.beat.Scheduler"
-# expires: a worker that was away for an hour needs one sweep, not thirty.
-HOUSEKEEPING = {"task": "operations.tasks.housekeeping", "options": {"expires": 120}}
+# expires: a worker that was away for an hour needs one sweep, not thirty. priority: 0 comes first,
+# or a long queue would let all of them expire.
+HOUSEKEEPING = {"task": "operations.tasks.housekeeping", "options": {"expires": 120, "priority": 0}}
 CELERY_BEAT_SCHEDULE = {"housekeeping": {**HOUSEKEEPING, "schedule": 120}}
+CELERY_TASK_DEFAULT_PRIORITY = 3
 
 # gunicorn reads WEB_CONCURRENCY itself, as its number of processes.
 WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", "1", minimum=1)

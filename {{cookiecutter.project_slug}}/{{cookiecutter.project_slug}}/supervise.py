@@ -6,6 +6,7 @@ and an event listener that stops it makes it exit 0.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ class Supervisor(supervisord.Supervisor):
 def main() -> int:
     # The programs are found beside this Python, also when its environment is not activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    # As a container's first process it would otherwise ignore SIGTERM until supervisord listens.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # A refused setting would otherwise be tried eight times before it ends the container.
     if subprocess.run([sys.executable, "manage.py", "check"]).returncode:
         return 1

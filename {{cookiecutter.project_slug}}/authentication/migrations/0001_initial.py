@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='user',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('email'), name='unique_email', violation_error_message='A user with that e-mail address already exists.'),
+            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('email'), condition=models.Q(('email', ''), _negated=True), name='unique_email', violation_error_message='A user with that e-mail address already exists.'),
         ),
         migrations.AddConstraint(
             model_name='verificationemail',

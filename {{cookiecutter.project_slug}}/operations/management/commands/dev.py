@@ -18,6 +18,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 CELERY = [sys.executable, "-m", "celery", "-A", settings.SETTINGS_MODULE.partition(".")[0]]
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a stop, a closed terminal
 QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
@@ -30,13 +31,14 @@ class Command(BaseCommand):
     def handle(self, address, **options):
         if not settings.DEBUG:
             raise CommandError("DEBUG is off, and `dev` is for development: set DEBUG=true.")
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDS:
             signal.signal(number, signal.default_int_handler)
         self.running: dict[str, subprocess.Popen] = {}
         with tempfile.TemporaryDirectory(prefix="redis-") as folder:
             try:
-                if not os.environ.get(settings.REDIS_URL_NAME):
+                if not settings.REDIS_URL_IS_SET:
                     os.environ["CELERY_BROKER_URL"] = self.start_redis(folder)
+                    self.stdout.write(f"CELERY_BROKER_URL={os.environ['CELERY_BROKER_URL']}")
                 call_command("migrate", verbosity=0)
                 self.start("web", [sys.executable, "manage.py", "runserver", address])
                 self.watch()
@@ -44,7 +46,8 @@ class Command(BaseCommand):
                 self.stdout.write("\nStopping.")
             finally:
                 # A second Ctrl-C would leave some behind.
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                for number in ENDS:
+                    signal.signal(number, signal.SIG_IGN)
                 for name in reversed(list(self.running)):
                     self.stop(name)
 
@@ -56,7 +59,7 @@ class Command(BaseCommand):
                 before = now
                 for name, flags in {"worker": QUIET, "beat": []}.items():
                     self.stop(name)
-                    self.start(name, [*CELERY, name, "--loglevel", "INFO", *flags])
+                    self.start(name, [*CELERY, name, *flags])
             for name in ("redis", "web"):
                 if name in self.running and self.running[name].poll() is not None:
                     raise CommandError(f"{name} has ended: see above.")
@@ -80,11 +83,12 @@ class Command(BaseCommand):
         self.running[name] = subprocess.Popen(command, **options)
 
     def stop(self, name: str):
-        if process := self.running.pop(name, None):
+        if process := self.running.get(name):
             for number in (signal.SIGTERM, signal.SIGKILL):
                 with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                     os.killpg(process.pid, number)
                     process.wait(timeout=10)
+            del self.running[name]
 
 
 def find_redis() -> str:
@@ -104,4 +108,4 @@ def modified() -> float:
     """The latest change of a Python file of this project, in seconds since the epoch."""
     folders = [path for path in settings.BASE_DIR.iterdir() if path.name[0] not in "._"]
     files = [file for folder in folders for file in folder.rglob("*.py")]
-    return max(file.stat().st_mtime for file in files)
+    return max(file.stat().st_mtime for file in files if file.is_file())

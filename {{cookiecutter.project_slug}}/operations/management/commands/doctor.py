@@ -5,7 +5,7 @@ import sys
 import time
 from hashlib import sha256
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from operations import probes
 
@@ -18,18 +18,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument(
-            "--wait",
-            type=float,
-            default=0,
-            metavar="SECONDS",
-            help="try again until all is well, for at most so long",
-        )
-        parser.add_argument(
-            "--certificate",
-            action="store_true",
-            help="print the certificate that the server presents, unverified, for REDIS_CA_CERTS",
-        )
+        wait = "try again until all is well, for at most so long"
+        parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help=wait)
+        pem = "print the server's certificate, which is not verified then, for REDIS_CA_CERTS"
+        parser.add_argument("--certificate", action="store_true", help=pem)
 
     def handle(self, **options):
         if options["certificate"]:
@@ -53,9 +45,8 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def print_result(self, result: probes.Result):
-        self.stdout.write(
-            f"{result.name:<12}{result.state.replace('fail', 'FAIL'):<13}{result.seen}"
-        )
+        state = result.state.replace("fail", "FAIL")
+        self.stdout.write(f"{result.name:<12}{state:<13}{result.seen}")
         if result.fix:
             self.stdout.write(f"{'':<12}{'to do:':<13}{result.fix}")
 
@@ -63,22 +54,19 @@ class Command(BaseCommand):
         """Not verified: that is for whoever reads it, by the fingerprint."""
         path = probes.Path()
         if not path.policy.encrypted:
-            self.fail("the URL is redis://: there is no certificate to print.")
+            raise CommandError("The URL is redis://: there is no certificate.", returncode=2)
         try:
             pem = ssl.get_server_certificate((path.host, path.port), timeout=5)
             certificate = presented(path, pem)
         except OSError as error:
-            self.fail(f"no certificate from {path.host} port {path.port}: {error}")
+            text = f"No certificate from {path.host} port {path.port}: {error}"
+            raise CommandError(text, returncode=2) from error
         fingerprint = sha256(ssl.PEM_cert_to_DER_cert(pem)).digest().hex(":").upper()
         self.stdout.write(
             f"# {path.host} port {path.port}: {probes.describe(certificate)}\n"
             f"# SHA-256 {fingerprint}\n"
             f"# Compare the fingerprint with your provider's before you trust it.\n{pem.strip()}"
         )
-
-    def fail(self, message: str):
-        self.stderr.write(f"doctor: {message}")
-        sys.exit(2)
 
 
 def presented(path: probes.Path, pem: str) -> dict:
