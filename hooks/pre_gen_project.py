@@ -55,8 +55,8 @@ def name_problems(answers):
     name = answers["project_name"]
     if not NAME.fullmatch(name):
         yield (
-            f"project_name {name!r} cannot be written into every kind of file: answer with a-z, "
-            "A-Z, 0-9, spaces, '_', '.' and '-', at most 60, first a letter or digit, last no space."
+            f"project_name {name!r} cannot be written into every kind of file: answer with at most "
+            "60 of a-z, A-Z, 0-9, space, '_', '.' and '-', first a letter or digit, last no space."
         )
 
 

@@ -77,7 +77,7 @@ def test_a_plain_project_name_is_accepted(pre_gen, name):
 def test_a_project_name_that_would_need_escaping_is_refused(pre_gen, name):
     [text] = pre_gen.problems({**resolved(), "project_name": name})
     assert text.startswith(f"project_name {name!r} ")
-    assert "answer with letters" in text
+    assert "answer with at most 60" in text
 
 
 @pytest.mark.parametrize("slug", ["a", "my_service", "a" * 40, "match", "true", "null", "e1", "x_"])
