@@ -12,6 +12,7 @@ from .models import Heartbeat
 
 HOUSEKEEPING = "housekeeping"
 ROUND_TRIP = "round trip "
+ROUND_TRIP_TIMEOUT = 10  # seconds
 
 
 def beat(name: str, worker: str):
@@ -19,7 +20,8 @@ def beat(name: str, worker: str):
     Heartbeat.objects.update_or_create(name=name, defaults=where)
 
 
-@shared_task(bind=True)
+# A worker that was away for an hour needs one sweep, not thirty.
+@shared_task(bind=True, priority=0, expires=120)
 def housekeeping(self):
     """Every 120 s: the heartbeat of beat, broker, worker and database, and what is overdue."""
     beat(HOUSEKEEPING, self.request.hostname)
@@ -28,7 +30,7 @@ def housekeeping(self):
     Heartbeat.objects.filter(name__startswith=ROUND_TRIP, at__lt=forgotten).delete()
 
 
-@shared_task(bind=True)
+@shared_task(bind=True, priority=0, expires=ROUND_TRIP_TIMEOUT)
 def answer(self, token: str):
     """The worker's half of the doctor's round trip."""
     beat(ROUND_TRIP + token, self.request.hostname)

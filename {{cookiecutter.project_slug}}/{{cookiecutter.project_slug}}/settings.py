@@ -250,10 +250,10 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.boolean("CELERY_REMOTE_CONTROL")
 
 # In memory: the one entry is short, and a file would need a disk.
 CELERY_BEAT_SCHEDULER = "celery.beat.Scheduler"
-# expires: a worker that was away for an hour needs one sweep, not thirty. priority: 0 comes first,
-# or a long queue would let all of them expire.
-HOUSEKEEPING = {"task": "operations.tasks.housekeeping", "options": {"expires": 120, "priority": 0}}
-CELERY_BEAT_SCHEDULE = {"housekeeping": {**HOUSEKEEPING, "schedule": 120}}
+CELERY_BEAT_SCHEDULE = {
+    "housekeeping": {"task": "operations.tasks.housekeeping", "schedule": 120},
+}
+# 0 comes first: operations.tasks take it, or they would wait behind a long queue.
 CELERY_TASK_DEFAULT_PRIORITY = 3
 
 # gunicorn reads WEB_CONCURRENCY itself, as its number of processes.
