@@ -16,44 +16,46 @@ def connections() -> int:
     return web + worker + 2  # beat
 
 
+def warning(number: int, message: str, hint: str) -> Warning:
+    return Warning(message, hint=hint, id=f"{{ cookiecutter.project_slug }}.W{number:03}")
+
+
 @register(Tags.security, deploy=True)
 def tls(app_configs, **kwargs):
     if settings.REDIS.encrypted and not settings.REDIS.verified:
-        yield Warning(
-            "REDIS_CERT_REQS=none: whoever is on the path to Redis can pose as it and read the"
-            " password.",
-            hint="Set REDIS_CERT_REQS=required; for a self-signed certificate also REDIS_CA_CERTS,"
+        yield warning(
+            1,
+            "REDIS_CERT_REQS=none: whoever is on the path to Redis can read the password.",
+            "Set REDIS_CERT_REQS=required; for a self-signed certificate also REDIS_CA_CERTS,"
             " which `python manage.py doctor --certificate` prints.",
-            id="{{ cookiecutter.project_slug }}.W001",
         )
     if os.environ.get("REDIS_ALLOW_PLAINTEXT", "").strip():
-        yield Warning(
-            "REDIS_ALLOW_PLAINTEXT is set: the password may travel unencrypted over a public"
-            " network.",
-            hint="Use a rediss:// URL and unset REDIS_ALLOW_PLAINTEXT.",
-            id="{{ cookiecutter.project_slug }}.W002",
+        yield warning(
+            2,
+            "REDIS_ALLOW_PLAINTEXT is set: the password may cross a public network unencrypted.",
+            "Use a rediss:// URL and unset REDIS_ALLOW_PLAINTEXT.",
         )
 
 
 @register(deploy=True)
 def capacity_and_email(app_configs, **kwargs):
     if settings.EMAIL_BACKEND == "django.core.mail.backends.console.EmailBackend":
-        yield Warning(
+        yield warning(
+            3,
             "EMAIL_URL is not set: e-mails are written to the log instead of being sent.",
-            hint=f"Set EMAIL_URL, as in {settings.SMTP}, and DEFAULT_FROM_EMAIL.",
-            id="{{ cookiecutter.project_slug }}.W003",
-        )
-    if not os.environ.get("DATABASE_URL", "").strip():
-        yield Warning(
-            "DATABASE_URL is not set: users are kept in a SQLite file, which processes in other"
-            " containers do not see and many hosts delete at each deploy.",
-            hint=f"Set DATABASE_URL, as in {settings.POSTGRES}.",
-            id="{{ cookiecutter.project_slug }}.W005",
+            f"Set EMAIL_URL, as in {settings.SMTP}, and DEFAULT_FROM_EMAIL.",
         )
     limit = settings.REDIS_MAX_CONNECTIONS
     if limit and connections() > limit:
-        yield Warning(
+        yield warning(
+            4,
             f"This service opens up to {connections()} connections to Redis, which allows {limit}.",
-            hint="Lower WEB_CONCURRENCY, or take a larger plan and set REDIS_MAX_CONNECTIONS.",
-            id="{{ cookiecutter.project_slug }}.W004",
+            "Lower WEB_CONCURRENCY, or take a larger plan and set REDIS_MAX_CONNECTIONS.",
+        )
+    if not os.environ.get("DATABASE_URL", "").strip():
+        yield warning(
+            5,
+            "DATABASE_URL is not set: users are kept in a SQLite file, which other containers do"
+            " not see and many hosts delete at each deploy.",
+            f"Set DATABASE_URL, as in {settings.POSTGRES}.",
         )

@@ -96,9 +96,7 @@ DATABASES = {"default": env.url("DATABASE_URL", SQLITE, environ.Env.db_url_confi
 if "." not in DATABASES["default"]["ENGINE"]:
     raise Refused("DATABASE_URL has a scheme that Django does not know: write postgres://.")
 if DATABASES["default"]["ENGINE"].rpartition(".")[2] not in ("postgresql", "sqlite3"):
-    raise Refused(
-        "DATABASE_URL is neither postgres:// nor sqlite://: no other driver is installed."
-    )
+    raise Refused("DATABASE_URL is neither postgres:// nor sqlite://: nothing else is installed.")
 DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Web and worker write to one file: lock it at the start of a transaction, and wait for it.
@@ -156,17 +154,12 @@ LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
     raise Refused("LOG_LEVEL is not one of: DEBUG, INFO, WARNING, ERROR, CRITICAL.")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(message)s"
+STDOUT = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": LOG_FORMAT}},
-    "handlers": {
-        "stdout": {
-            "class": "logging.StreamHandler",
-            "stream": "ext://sys.stdout",
-            "formatter": "line",
-        }
-    },
+    "handlers": {"stdout": STDOUT},
     "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     # Django's own handlers would write a second time, or by e-mail.
     "loggers": {"django": {"handlers": [], "propagate": True}},
@@ -189,8 +182,9 @@ _prefix = {"global_keyprefix": "{" + __package__ + "}:"}
 
 CELERY_BROKER_URL = REDIS.url
 # Celery prefers these variables, as they were written, to the settings.
-for name in {"CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"}:
-    os.environ[name] = REDIS.url
+for _name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+    if _name in os.environ:
+        os.environ[_name] = REDIS.url
 CELERY_BROKER_USE_SSL = REDIS.celery()
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     **_prefix,
