@@ -53,6 +53,7 @@ REFUSED = {
     "DEBUG": ("DEBUG", {"DEBUG": "maybe"}),
     "database": ("DATABASE_URL", {"DATABASE_URL": f"postgres://u:{PASSWORD}@h:port/db"}),
     "no such database": ("DATABASE_URL", {"DATABASE_URL": f"db2://u:{PASSWORD}@h/db"}),
+    "no such driver": ("DATABASE_URL", {"DATABASE_URL": f"mysql://u:{PASSWORD}@h/db"}),
     "e-mail": ("EMAIL_URL", {"EMAIL_URL": f"smtp+tls://u:{PASSWORD}@h:port"}),
     "no such mailer": ("EMAIL_URL", {"EMAIL_URL": f"pigeon://u:{PASSWORD}@h"}),
     "log level": ("LOG_LEVEL", {"LOG_LEVEL": "loud"}),

@@ -93,8 +93,6 @@ WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
 SQLITE = f"sqlite:///{BASE_DIR / 'db.sqlite3'}"
 POSTGRES = "postgres://USER:PASSWORD@HOST:5432/NAME"
 DATABASES = {"default": env.url("DATABASE_URL", SQLITE, environ.Env.db_url_config, POSTGRES)}
-if "." not in DATABASES["default"]["ENGINE"]:
-    raise Refused("DATABASE_URL has a scheme that Django does not know: write postgres://.")
 if DATABASES["default"]["ENGINE"].rpartition(".")[2] not in ("postgresql", "sqlite3"):
     raise Refused("DATABASE_URL is neither postgres:// nor sqlite://: nothing else is installed.")
 DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
