@@ -17,7 +17,7 @@ def connections() -> int:
 
 
 def warning(number: int, message: str, hint: str) -> Warning:
-    return Warning(message, hint=hint, id=f"{{ cookiecutter.project_slug }}.W{number:03}")
+    return Warning(message, hint=hint, id="{{ cookiecutter.project_slug }}" + f".W{number:03}")
 
 
 @register(Tags.security, deploy=True)
