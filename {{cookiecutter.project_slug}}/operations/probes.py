@@ -144,7 +144,8 @@ class Path:
         return f"{words}, {describe(certificate)}"
 
     def auth(self) -> str:
-        self.client.connection_pool.get_connection().disconnect()
+        pool = self.client.connection_pool
+        pool.release(pool.get_connection())
         user = urlsplit(self.policy.url).username
         return f"accepted as {user or 'default'}"
 
