@@ -1,11 +1,12 @@
 """Fixtures that start real servers and services, and end them."""
 
 import signal
+import sys
 from contextlib import ExitStack
 
 import pytest
 
-from tests.live.deployments import PASSWORD, Certificates, Deployment
+from tests.live.deployments import PASSWORD, Certificates, Deployment, Venv
 from tests.live.leftovers import at_work_in, descendants
 from tests.support.redis_server import INSTALL, RedisServer, find_server
 from tests.support.tls_front import TLSFront
@@ -27,14 +28,29 @@ def certificates(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def deployment(tmp_path_factory, certificates):
-    """deployment(name) -> Deployment, made once a session for each name of ANSWERS."""
+def venv(tmp_path_factory):
+    """venv(python) -> Venv, one a session for each Python; this one's by default."""
     made = {}
 
-    def deployment(name):
-        if name not in made:
-            made[name] = Deployment(name, tmp_path_factory.mktemp(name), certificates)
-        return made[name]
+    def venv(python=sys.executable):
+        if python not in made:
+            made[python] = Venv(tmp_path_factory.mktemp("venv") / "venv", python)
+        return made[python]
+
+    return venv
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory, certificates, venv):
+    """deployment(provider, strictness, python) -> Deployment, each made once a session."""
+    made = {}
+
+    def deployment(provider, strictness="recommended", python=sys.executable):
+        key = provider, strictness, python
+        if key not in made:
+            folder = tmp_path_factory.mktemp(f"{provider}-{strictness}")
+            made[key] = Deployment(provider, folder, certificates, venv(python), strictness)
+        return made[key]
 
     return deployment
 

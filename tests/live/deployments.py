@@ -3,6 +3,8 @@
 import copy
 import secrets
 import shutil
+import sys
+from dataclasses import replace
 
 from tests.answers import ROWS
 from tests.support.browser import Browser, Mailbox
@@ -12,13 +14,17 @@ from tests.support.service import OUTSIDE_NAME, Project, bake, commands_of
 PASSWORD = "pw-in-tests-$only/with+signs"
 DATABASE = "db.sqlite3"
 
-# What is baked. The Redis URL's variable is the provider's own or the general one.
-ANSWERS = {
-    "render": {"redis_provider": "render", "deploy_target": "render"},
-    "upstash": {"redis_provider": "upstash", "deploy_target": "render_services"},
-    "self_hosted": {"redis_provider": "self_hosted", "deploy_target": "server"},
-    "heroku": {"redis_provider": "heroku", "deploy_target": "procfile"},
+# What is not baked for a server of one's own.
+TARGETS = {
+    "render": "render",
+    "render_public": "render",
+    "heroku": "procfile",
+    "upstash": "render_services",
+    "scalingo": "procfile",
+    "railway": "procfile",
 }
+# Answers that differ from these render the same commands: one of each target.
+ONE_OF_EACH_TARGET = ["render", "upstash", "self_hosted", "heroku"]
 
 
 class Certificates:
@@ -53,22 +59,46 @@ class Certificates:
         raise ValueError(kind)
 
 
+class Venv:
+    """One virtual environment for all projects with the same locked requirements."""
+
+    def __init__(self, path, python=sys.executable):
+        """Make it with `python`, a path; it holds nothing but pip at first."""
+        self.path = path
+        self._python = python
+        self._installed = None
+
+    def build(self, project, commands):
+        """Run the build command, without its installation if that was done before."""
+        lock = (project.path / "requirements.txt").read_bytes()
+        install, _, rest = commands.build.partition(" && ")
+        if self._installed is None:
+            project.make_venv(self._python)
+        if self._installed != lock:
+            rest = commands.build
+        assert install.startswith("pip install "), commands.build
+        self._installed = lock
+        project.build(replace(commands, build=rest))
+
+
 class Deployment:
     """A built project, ready to be started again and again, each time with a new database."""
 
-    def __init__(self, name, folder, certificates):
-        answers = ANSWERS[name]
-        self.name = name
-        self.target = answers["deploy_target"]
+    def __init__(self, provider, folder, certificates, venv, strictness="recommended"):
+        """Bake and build it in `venv`, a Venv, which many projects may share."""
+        self.provider = provider
+        self.row = ROWS[provider]
+        self.target = TARGETS.get(provider, "server")
         # Off where each command is billed.
-        self.remote_control = not ROWS[answers["redis_provider"]]["billed_per_command"]
+        self.remote_control = not self.row["billed_per_command"]
         self.certificates = certificates
         self._folder = folder
         self._starts = 0
-        self.project = Project(bake(folder, **answers))
-        self.project.make_venv()
+        answers = {"redis_provider": provider, "cert_strictness": strictness}
+        path = bake(folder, **answers, deploy_target=self.target)
+        self.project = Project(path, venv=venv.path)
         self.commands = self._commands("redis://localhost:6379/0", folder / "build", {})
-        self.project.build(self.commands)
+        venv.build(self.project, self.commands)
 
     def copy(self, folder):
         """The same build with sources of its own, for a test that changes them."""
@@ -113,7 +143,7 @@ class Deployment:
         # What the platform itself sets, or the person who deploys types in.
         given = {
             "DATABASE_URL": f"sqlite:///{folder / DATABASE}",
-            "REDIS_URL": url,
+            self.row["url_env"]: url,
             "EMAIL_URL": Mailbox(folder / "mail").url,
             "DEFAULT_FROM_EMAIL": f"service@{OUTSIDE_NAME}",
             # Its system store, with the public test CA in it.
@@ -123,7 +153,7 @@ class Deployment:
             given |= {"ALLOWED_HOSTS": OUTSIDE_NAME, "SECRET_KEY": secrets.token_urlsafe(40)}
         else:
             given["RENDER_EXTERNAL_HOSTNAME"] = OUTSIDE_NAME
-        if self.name == "self_hosted":
+        if self.row["ca"] in ("own", "provider_file"):
             given["REDIS_CA_CERTS"] = str(self.certificates.own.pem)
         given |= settings
         commands = commands_of(self.project, self.target, given)

@@ -8,7 +8,7 @@ import stat
 import psutil
 import pytest
 
-from tests.live.deployments import ANSWERS
+from tests.live.deployments import ONE_OF_EACH_TARGET
 from tests.live.leftovers import descendants
 from tests.support.browser import Browser
 from tests.support.processes import Program, free_port, processes, run, wait_until
@@ -34,7 +34,7 @@ def path_without(folder, *names):
     return str(folder)
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", ONE_OF_EACH_TARGET)
 def test_the_projects_own_tests_pass(name, deployment):
     project = deployment(name).project
     project.settings = TESTING
