@@ -45,7 +45,7 @@ MODULES = {
     "my_service": [*PACKAGE, "redis_url", "settings", "supervise", "urls", "wsgi"],
     "authentication": ["__init__", "admin", "email_utils", "forms", "models", "urls", "views"],
     "authentication/migrations": ["__init__", "0001_initial"],
-    "operations": ["__init__", "apps", "models", "probes", "tasks"],
+    "operations": ["__init__", "apps", "causes", "models", "probes", "tasks"],
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],

@@ -1,15 +1,19 @@
 """Small checks of the connection to Redis and of what depends on it, with causes in words."""
 
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
+from math import inf
 from urllib.parse import urlsplit
 
 import redis
+from celery import current_app
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
@@ -17,47 +21,15 @@ from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from . import causes
 from .models import Heartbeat
 from .tasks import HOUSEKEEPING, ROUND_TRIP, ROUND_TRIP_TIMEOUT, answer
 
-HEARTBEAT_TIMEOUT = timedelta(seconds=300)  # housekeeping runs every 120
+TIMEOUT = 5  # seconds for each step
 READY_TIMEOUT = 1.5  # seconds for each step of /readyz, which answers within 5
-
-# What an opaque error text means, and what to do: the first match counts.
-CA = (
-    "REDIS_CA_CERTS must hold the CA that signed this certificate. If it does, another server"
-    " answers: compare with `manage.py doctor --certificate`."
-)
-PASSWORD = "Put the right user name and password into the URL, before the host: USER:PASSWORD@HOST."
-SILENT = (
-    "Look at the firewall, the allow list and the port; a port that is not TLS keeps silent when"
-    " spoken to in TLS (then use redis://)."
-)
-CAUSES = {
-    "REDIS_CA_CERTS": CA,
-    "self-signed certificate in": CA,
-    "self-signed certificate": "Put it into REDIS_CA_CERTS: `manage.py doctor --certificate`. If"
-    " one is there, the server's was renewed or another server answers: compare the two.",
-    "local issuer": CA,
-    "certificate is not valid for": "Use a host name in the URL that the certificate holds.",
-    "certificate has expired": "Renew the server's certificate.",
-    "not yet valid": "Compare the clocks of this machine and the server.",
-    "CERTIFICATE_REQUIRED": "Set REDIS_CLIENT_CERT and REDIS_CLIENT_KEY.",
-    "UNKNOWN_CA": "The server does not know the CA of REDIS_CLIENT_CERT.",
-    "UNEXPECTED_EOF": "The port is not TLS (use redis://), wants a client certificate, or the"
-    " server has no connections left.",
-    "WRONG_VERSION_NUMBER": "The port is not TLS: use redis://.",
-    "Connection reset": "The port may be TLS only: use rediss://.",
-    "closed by server": "The port may be TLS only (use rediss://), or the server restarts.",
-    "Authentication required": PASSWORD,
-    "username-password": PASSWORD,
-    "DB index": "End the URL in /0, the database that every server has.",
-    "SELECT is not allowed": "End the URL in /0: a cluster has no other database.",
-    "max number of clients": "Close some clients, or take a larger plan.",
-    "onnection refused": "Nothing listens there: start Redis, or correct host and port.",
-    "timed out": SILENT,
-    "Timeout": SILENT,
-}
+HEARTBEAT_TIMEOUT = timedelta(seconds=300)  # housekeeping runs every 120
+EXPIRES_SOON = 14  # days
+NEARLY_FULL = 0.9
 
 
 class Trouble(Exception):
@@ -65,7 +37,8 @@ class Trouble(Exception):
 
     def __init__(self, seen: object, fix: str = "", state: str = "fail"):
         self.seen, self.state = str(seen), state
-        self.fix = fix or next((fix for text, fix in CAUSES.items() if text in self.seen), "")
+        # redis-py keeps the first word of an error in the name of its class only.
+        self.fix = fix or causes.fix_of(f"{type(seen).__name__} {seen}")
 
 
 @dataclass
@@ -88,24 +61,33 @@ def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
         except (Trouble, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
             trouble = error if isinstance(error, Trouble) else Trouble(error)
             if isinstance(error, DatabaseError):
-                trouble.fix = "Look at DATABASE_URL and at the database server."
+                trouble.fix = "Look at DATABASE_URL and at the database server; then migrate."
             failed = trouble.state == "fail"
             yield Result(name, trouble.state, trouble.seen, trouble.fix)
 
 
 class Path:
-    """The way to Redis, one step at a time, with the options that Celery uses."""
+    """The way to Redis and through a worker, one step at a time, with the options of Celery.
 
-    def __init__(self):
-        self.policy = settings.REDIS
-        parts = urlsplit(self.policy.url)
-        self.host, self.port = parts.hostname, parts.port or 6379
-        options = self.policy.client() | {"retry": Retry(NoBackoff(), 0)}
-        self.client = redis.Redis.from_url(self.policy.url, **options)
+    The handshake fails if the server's certificate expires within `fail_within` days.
+    """
+
+    def __init__(self, policy=None, fail_within: float = -inf):
+        self.policy = policy or settings.REDIS
+        self.fail_within = fail_within
+        self.url = urlsplit(self.policy.url)
+        self.host, self.port = self.url.hostname, self.url.port or 6379
+        # Database 0, which every server has: that of the URL is a step of its own.
+        self.client = self.client_of(self.url._replace(path="/0").geturl())
+
+    def client_of(self, url: str) -> redis.Redis:
+        return redis.Redis.from_url(url, **self.policy.client(), retry=Retry(NoBackoff(), 0))
 
     def probes(self) -> dict[str, Callable[[], str]]:
-        steps = (self.resolve, self.connect, self.handshake, self.auth, self.ping)
-        return {step.__name__: step for step in steps} | {"round trip": round_trip}
+        way = (self.resolve, self.connect, self.handshake, self.auth, self.ping)
+        server = (self.eviction, self.memory, self.connections, self.database)
+        tasks = (queues, round_trip, consumers, beat)
+        return {step.__name__.replace("_", " "): step for step in (*way, *server, *tasks)}
 
     def resolve(self) -> str:
         try:
@@ -116,7 +98,7 @@ class Path:
 
     def connect(self) -> str:
         try:
-            with socket.create_connection((self.host, self.port), timeout=5) as sock:
+            with socket.create_connection((self.host, self.port), TIMEOUT) as sock:
                 return "{} port {} answers".format(*sock.getpeername()[:2])
         except OSError as error:
             raise Trouble(f"{self.host} port {self.port}: {error.strerror or error}") from error
@@ -124,59 +106,210 @@ class Path:
     def handshake(self) -> str:
         if not self.policy.encrypted:
             return str(self.policy)
-        seen = []
-
-        def look(connection):
-            self.policy.check_pin(connection)
-            sock = connection._sock
-            seen.extend([sock.version(), sock.cipher()[0], sock.getpeercert()])
-
-        # In place of the connect function: nothing is sent, so no password either.
-        connection = self.client.connection_pool.make_connection()
-        connection.redis_connect_func = look
-        connection.connect()
-        connection.disconnect()
-        version, cipher, certificate = seen
-        words = f"{version}, {cipher}, {self.policy}"
+        try:
+            version, cipher, _, fields = self.shake_hands()
+        except (OSError, redis.RedisError) as error:
+            raise Trouble(error, self.look_closer(error)) from error
+        seen = f"{version}, {cipher}, {self.policy}, {describe(fields)}"
+        days = (ssl.cert_time_to_seconds(fields["notAfter"]) - time.time()) / 86400
+        renew = f"Renew the server's certificate: {days:.1f} days are left."
+        if days < self.fail_within:
+            raise Trouble(seen, renew)
         if not self.policy.verified:
             fix = "Set REDIS_CERT_REQS=required; for a self-signed certificate also REDIS_CA_CERTS:"
-            raise Trouble(words, f"{fix} `manage.py doctor --certificate` prints it.", "warn")
-        return f"{words}, {describe(certificate)}"
+            raise Trouble(seen, f"{fix} `manage.py doctor --certificate` prints it.", "warn")
+        if days < EXPIRES_SOON:
+            raise Trouble(seen, renew, "warn")
+        return seen
 
     def auth(self) -> str:
-        pool = self.client.connection_pool
-        pool.release(pool.get_connection())
-        user = urlsplit(self.policy.url).username
-        return f"accepted as {user or 'default'}"
+        self.log_in(self.client)
+        return f"accepted as {self.url.username or 'default'}"
 
     def ping(self) -> str:
         started = time.monotonic()
         self.client.ping()
         return f"PONG after {1000 * (time.monotonic() - started):.0f} ms"
 
+    def eviction(self) -> str:
+        policy = self.info.get("maxmemory_policy")
+        if policy is None:
+            raise Trouble("unknown", "See in your provider's console: noeviction is right.", "warn")
+        if policy.startswith("allkeys"):
+            fix = "Set maxmemory-policy to noeviction: this one drops tasks when memory is full."
+            raise Trouble(policy, fix, "warn")
+        return policy + (": queues never expire, so they stay" if "volatile" in policy else "")
 
-def describe(certificate: dict) -> str:
-    """Whose certificate it is, who issued it and until when, from SSLSocket.getpeercert()."""
+    def memory(self) -> str:
+        if "used_memory" not in self.info:
+            return "unknown"
+        used, limit = (self.info.get(name, 0) / 2**20 for name in ("used_memory", "maxmemory"))
+        seen = f"{used:.1f} MB used of {f'{limit:.1f}' if limit else 'all that the server has'}"
+        if used > limit * NEARLY_FULL > 0:
+            raise Trouble(seen, "No task is taken when it is full: take a larger plan.", "warn")
+        return seen
+
+    def connections(self) -> str:
+        used = self.info.get("connected_clients", 0)
+        limit = self.info.get("maxclients") or settings.REDIS_MAX_CONNECTIONS
+        seen = f"{used or 'unknown'} of {limit or 'unknown'} used"
+        if used > limit * NEARLY_FULL > 0:
+            raise Trouble(seen, causes.fix_of("max number of clients"), "warn")
+        return seen
+
+    def database(self) -> str:
+        self.client.close()  # it may have been the last one that the server had left
+        with self.client_of(self.policy.url) as client:
+            self.log_in(client)
+        return f"{self.url.path.strip('/') or 0} can be used"
+
+    @cached_property
+    def info(self) -> dict:
+        """INFO, which says what CONFIG would and is refused less often; empty if it is refused."""
+        try:
+            return self.client.info()
+        except redis.ResponseError:
+            return {}
+
+    def log_in(self, client: redis.Redis):
+        pool = client.connection_pool
+        try:
+            pool.release(pool.get_connection())
+        except (OSError, redis.RedisError) as error:
+            raise Trouble(error, self.look_closer(error)) from error
+
+    def shake_hands(self, listen: float = 0) -> tuple[str, str, bytes, dict]:
+        """TLS version, cipher and certificate, as DER and as fields; no password is sent.
+
+        Listens for so many seconds to what the server has to say about it.
+        """
+        seen = []
+
+        def look(connection):
+            self.policy.check_pin(connection)
+            sock = connection._sock
+            if listen:
+                sock.settimeout(listen)
+                with suppress(TimeoutError):
+                    sock.recv(1)
+            # getpeercert() has no fields for a certificate that was not verified.
+            fields = sock._sslobj.get_unverified_chain()[0].get_info()
+            seen.extend([sock.version(), sock.cipher()[0], sock.getpeercert(True), fields])
+
+        connection = self.client.connection_pool.make_connection()
+        connection.redis_connect_func = look  # in place of what sends the password
+        try:
+            connection.connect()
+        finally:
+            connection.disconnect()
+        return tuple(seen)
+
+    def look_closer(self, error: Exception) -> str:
+        """Why a connection ended without a word. Nothing secret is sent to find out."""
+        if not causes.OPAQUE.search(str(error)):
+            return ""
+        try:
+            if not self.policy.encrypted:
+                url = self.url._replace(scheme="rediss").geturl()
+                Path(replace(self.policy, url=url, cert_reqs="none")).shake_hands()
+                return causes.TLS
+            if known := self.greeting():
+                return known
+            self.shake_hands(listen=1)
+        except (OSError, redis.RedisError) as closer:
+            return causes.fix_of(f"{closer} {error}") or causes.ENDED
+        return causes.fix_of(str(error)) or causes.ENDED
+
+    def greeting(self) -> str:
+        """What it means that the port ends a connection at once, or answers a plain PING."""
+        with socket.create_connection((self.host, self.port), 1) as sock, suppress(OSError):
+            with suppress(TimeoutError):
+                if not sock.recv(1):
+                    return causes.FULL
+            sock.sendall(b"PING\r\n")
+            if sock.recv(1) in (b"+", b"-"):
+                return causes.NOT_TLS
+        return ""
+
+
+def describe(fields: dict) -> str:
+    """Whose certificate it is, who issued it and until when, from its fields as in Python's ssl."""
     names = []
     for field in ("subject", "issuer"):
-        parts = dict(part[0] for part in certificate[field])
+        parts = dict(part[0] for part in fields[field])
         names.append(f"{field} {parts.get('commonName') or parts.get('organizationName') or '-'}")
-    return ", ".join([*names, f"expires {certificate['notAfter']}"])
+    return ", ".join([*names, f"expires {fields['notAfter']}"])
+
+
+def queue_names() -> list[str]:
+    """The queues that tasks go to, by their options, routes and schedule; the default one first."""
+    app = current_app
+    app.loader.import_default_modules()
+    sent = [(name, {"queue": getattr(task, "queue", None)}) for name, task in app.tasks.items()]
+    for entry in app.conf.beat_schedule.values():
+        sent.append((entry["task"], {"queue": entry.get("options", {}).get("queue")}))
+    routes = [app.amqp.router.route(options, name)["queue"].name for name, options in sent]
+    return list(dict.fromkeys([app.conf.task_default_queue, *sorted(routes)]))
+
+
+def queues() -> str:
+    """What waits. All keys of a queue are asked at once, as a worker does."""
+    with current_app.connection_for_read() as broker:
+        channel = broker.channel()
+        waiting = {name: channel.queue_declare(name).message_count for name in queue_names()}
+    return ", ".join(f"{count} waiting in {name}" for name, count in waiting.items())
 
 
 def round_trip() -> str:
     """A task goes through broker and worker; its answer comes back through the database."""
-    token = uuid.uuid4().hex
     started = time.monotonic()
-    answer.delay(token)
-    while time.monotonic() - started < ROUND_TRIP_TIMEOUT:
-        row = Heartbeat.objects.filter(name=ROUND_TRIP + token).first()
-        if row:
+    worker = answered(queue_names()[:1])
+    return f"{worker} answered after {time.monotonic() - started:.1f} s"
+
+
+def consumers() -> str:
+    """Every other queue has a worker, too."""
+    names = queue_names()
+    answered(names[1:])
+    return f"a worker for {', '.join(names)}"
+
+
+def answered(names: list[str]) -> str:
+    """Send a task through each queue; the worker that answered last, or Trouble."""
+    tokens = {uuid.uuid4().hex: name for name in names}
+    for token, name in tokens.items():
+        answer.apply_async([token], queue=name)
+    worker = ""
+    deadline = time.monotonic() + ROUND_TRIP_TIMEOUT
+    while tokens and time.monotonic() < deadline:
+        time.sleep(0.05)
+        for row in Heartbeat.objects.filter(name__in=[ROUND_TRIP + token for token in tokens]):
+            del tokens[row.name.removeprefix(ROUND_TRIP)]
+            worker = row.worker
             row.delete()
-            return f"{row.worker} answered after {time.monotonic() - started:.1f} s"
-        time.sleep(0.1)
-    fix = "See that a worker runs, with the same broker and database, and is not busy: its log."
-    raise Trouble(f"no worker answered within {ROUND_TRIP_TIMEOUT} s", fix)
+    if tokens:
+        queues_left = ", ".join(tokens.values())
+        raise Trouble(f"no answer from {queues_left} within {ROUND_TRIP_TIMEOUT} s", who_is_there())
+    return worker
+
+
+def who_is_there() -> str:
+    """Whether workers are absent, or busy, or busy with other queues."""
+    if not settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL:
+        return "See that celery_worker runs, with this URL and queue, and is not busy: its log."
+    replies = current_app.control.ping(timeout=1)
+    names = ", ".join(name for reply in replies for name in reply)
+    if not names:
+        return "No worker is there: see that celery_worker runs, with this URL. Read its log."
+    return f"{names} is there: it is busy, or consumes other queues (worker option -Q)."
+
+
+def beat() -> str:
+    try:
+        return heartbeat()
+    except Trouble as trouble:
+        trouble.fix = "Workers answer, so see that celery_beat runs, and read its log."
+        raise
 
 
 @cache

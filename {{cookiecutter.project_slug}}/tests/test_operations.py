@@ -5,6 +5,7 @@ from importlib import import_module
 from unittest import mock
 
 from celery import current_app
+from celery.app.routes import MapRoute
 from django.core.management import call_command
 from django.test import TestCase, override_settings
 from django.utils import timezone
@@ -30,6 +31,13 @@ class TaskTests(TestCase):
             tasks.housekeeping()
         sweep.assert_called_once_with()
         self.assertEqual([row.name for row in Heartbeat.objects.all()], [tasks.HOUSEKEEPING])
+
+    def test_the_doctor_knows_every_queue_that_tasks_go_to(self):
+        self.assertEqual(probes.queue_names(), ["celery"])
+        routes = {"authentication.*": {"queue": "mail"}}
+        with mock.patch.object(current_app.amqp, "router", current_app.amqp.Router()) as router:
+            router.routes = [MapRoute(routes)]
+            self.assertEqual(probes.queue_names(), ["celery", "mail"])
 
 
 class HealthTests(TestCase):
@@ -72,3 +80,13 @@ class DoctorTests(TestCase):
         self.assertIn("start Redis", report["connect"]["fix"])
         self.assertEqual(report["round trip"]["state"], "not reached")
         self.assertNotIn("s3cret", str(report))
+
+    def test_it_goes_on_after_a_warning_and_ends_at_a_failure(self):
+        def troubled(state):
+            raise probes.Trouble("seen", "fix", state)
+
+        steps = [lambda: "fine", lambda: troubled("warn"), lambda: troubled("fail"), self.fail]
+        results = list(probes.run(dict(enumerate(steps))))
+        states = [result.state for result in results]
+        self.assertEqual(states, ["ok", "warn", "fail", "not reached"])
+        self.assertEqual([result.fix for result in results], ["", "fix", "fix", ""])

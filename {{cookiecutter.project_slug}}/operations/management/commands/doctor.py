@@ -1,11 +1,14 @@
 import json
-import socket
 import ssl
 import sys
 import time
+from dataclasses import replace
 from hashlib import sha256
+from math import inf
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from redis.exceptions import RedisError
 
 from operations import probes
 
@@ -20,6 +23,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         wait = "try again until all is well, for at most so long"
         parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help=wait)
+        days = "fail if the server's certificate expires within so many days"
+        parser.add_argument("--fail-within", type=float, default=-inf, metavar="DAYS", help=days)
         pem = "print the server's certificate, which is not verified then, for REDIS_CA_CERTS"
         parser.add_argument("--certificate", action="store_true", help=pem)
 
@@ -29,7 +34,7 @@ class Command(BaseCommand):
         deadline = time.monotonic() + options["wait"]
         results = []
         while True:
-            for result in probes.run(probes.Path().probes()):
+            for result in probes.run(probes.Path(fail_within=options["fail_within"]).probes()):
                 results.append(result)
                 if not options["json"]:
                     self.print_result(result)
@@ -46,37 +51,24 @@ class Command(BaseCommand):
 
     def print_result(self, result: probes.Result):
         state = result.state.replace("fail", "FAIL")
-        self.stdout.write(f"{result.name:<12}{state:<13}{result.seen}")
+        self.stdout.write(f"{result.name:<13}{state:<13}{result.seen}".rstrip())
         if result.fix:
-            self.stdout.write(f"{'':<12}{'to do:':<13}{result.fix}")
+            self.stdout.write(f"{'':<13}{'to do:':<13}{result.fix}")
 
     def print_certificate(self):
         """Not verified: that is for whoever reads it, by the fingerprint."""
-        path = probes.Path()
+        path = probes.Path(replace(settings.REDIS, cert_reqs="none"))
         if not path.policy.encrypted:
             raise CommandError("The URL is redis://: there is no certificate.", returncode=2)
         try:
-            pem = ssl.get_server_certificate((path.host, path.port), timeout=5)
-            certificate = presented(path, pem)
-        except OSError as error:
+            _, _, der, fields = path.shake_hands()
+        except (OSError, RedisError) as error:
             text = f"No certificate from {path.host} port {path.port}: {error}"
-            raise CommandError(text, returncode=2) from error
-        fingerprint = sha256(ssl.PEM_cert_to_DER_cert(pem)).digest().hex(":").upper()
+            raise CommandError(f"{text} {path.look_closer(error)}", returncode=2) from error
         self.stdout.write(
-            f"# {path.host} port {path.port}: {probes.describe(certificate)}\n"
-            f"# SHA-256 {fingerprint}\n"
-            f"# Compare the fingerprint with your provider's before you trust it.\n{pem.strip()}"
+            f"# {path.host} port {path.port}: {probes.describe(fields)}\n"
+            f"# Names {', '.join(name for _, name in fields.get('subjectAltName', ())) or '-'}\n"
+            f"# SHA-256 {sha256(der).digest().hex(':').upper()}\n"
+            f"# Compare the fingerprint with your provider's before you trust it.\n"
+            + ssl.DER_cert_to_PEM_cert(der).strip()
         )
-
-
-def presented(path: probes.Path, pem: str) -> dict:
-    """The certificate's fields; a handshake that trusts only it shows that it can be pinned."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.load_verify_locations(cadata=pem)
-    if path.policy.certfile:
-        context.load_cert_chain(path.policy.certfile, path.policy.keyfile)
-    with socket.create_connection((path.host, path.port), timeout=5) as sock:
-        return context.wrap_socket(sock, server_hostname=path.host).getpeercert()

@@ -1,0 +1,579 @@
+"""Every cause that the doctor names, provoked on a real server."""
+
+import contextlib
+import itertools
+import os
+import re
+import runpy
+import signal
+import socket
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.answers import SERVICE
+from tests.live.deployments import PASSWORD
+from tests.support.processes import Failed, Program, free_port, wait_until
+from tests.support.redis_server import INSTALL, RedisServer, find_server
+from tests.support.service import Service
+
+pytestmark = pytest.mark.live
+KNOWN = runpy.run_path(str(SERVICE / "operations" / "causes.py"))
+CAUSES = KNOWN["CAUSES"]
+WAY = ["resolve", "connect", "handshake", "auth", "ping"]
+SERVER = ["eviction", "memory", "connections", "database"]
+TASKS = ["queues", "round trip", "consumers", "beat"]
+PROBES = [*WAY, *SERVER, *TASKS]
+
+
+@dataclass
+class Case:
+    """How to provoke a cause, and what the doctor must say: which probe, its state and the fix.
+
+    `cause` is the key in CAUSES, if the fix comes from there.
+    """
+
+    provoke: object
+    probe: str
+    fix: str
+    seen: str
+    state: str
+    cause: str | None
+
+
+CASES = {}
+
+
+def case(probe, fix, *, seen="", state="fail"):
+    """Note a function that takes a World and returns the URL to give to the doctor."""
+
+    def note(provoke):
+        name = provoke.__name__.replace("_", " ")
+        cause = fix if fix in CAUSES else None
+        CASES[name] = Case(provoke, probe, CAUSES.get(fix, fix), seen, state, cause)
+        return provoke
+
+    return note
+
+
+class World:
+    """Servers for one case, and the variables to give to the doctor besides the URL."""
+
+    def __init__(self, certificates, stack):
+        self.certificates = certificates
+        self.own = certificates.own
+        self.stack = stack
+        self.settings = {}
+
+    def redis(self, certificate="good", **options):
+        """A running server, with TLS unless `certificate` is None."""
+        if certificate == "good":
+            certificate = self.certificates.of_own
+        options.setdefault("password", PASSWORD)
+        return self.stack.enter_context(RedisServer(certificate, **options))
+
+    def as_ada(self, rights):
+        """The URL of a server for a user with these rights."""
+        server = self.redis(password=None, extra=[f"user ada on >pw ~* &* {rights}"])
+        return server.url().replace("://", "://ada:pw@")
+
+    def present(self, certificate):
+        """Let the doctor show this client certificate."""
+        self.settings["REDIS_CLIENT_CERT"] = str(certificate.chain)
+        self.settings["REDIS_CLIENT_KEY"] = str(certificate.key)
+
+    def asking(self, *extra):
+        """The URL of a server that asks for a client certificate."""
+        ca = f"tls-ca-cert-file {self.own.pem}"
+        return self.redis(extra=[ca, "tls-auth-clients yes", *extra]).url()
+
+    def silent(self, backlog=None):
+        """The address of a port that says nothing; with `backlog` 0 soon not even to a SYN."""
+        listener = self.stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=backlog))
+        return listener.getsockname()
+
+
+def secure(url):
+    return url.replace("redis://", "rediss://")
+
+
+def plain(url):
+    return url.replace("rediss://", "redis://")
+
+
+# The way to the server
+
+
+@case("resolve", "Correct the URL's host.")
+def unknown_host(world):
+    return "rediss://:pw@no-such-host.invalid:6379/0"
+
+
+@case("connect", "onnection refused")
+def nobody_listens(world):
+    return f"rediss://:pw@localhost:{free_port()}/0"
+
+
+@case("connect", "timed out")
+def packets_are_dropped(world):
+    address = world.silent(backlog=0)
+    for _ in range(3):
+        sock = world.stack.enter_context(socket.socket())
+        sock.setblocking(False)
+        sock.connect_ex(address)
+    return f"rediss://:pw@127.0.0.1:{address[1]}/0"
+
+
+@case("handshake", "Timeout")
+def port_says_nothing(world):
+    return f"rediss://:pw@localhost:{world.silent()[1]}/0"
+
+
+# TLS
+
+
+@case("handshake", KNOWN["NOT_TLS"])
+def tls_to_a_plain_port(world):
+    return secure(world.redis(None).url())
+
+
+@case("auth", KNOWN["TLS"])
+def plain_to_a_tls_port(world):
+    return plain(world.redis().url())
+
+
+@case("handshake", "local issuer")
+def certificate_of_another_ca(world):
+    return world.redis(world.certificates.stranger.issue()).url()
+
+
+@case("handshake", "self-signed certificate in")
+def no_ca_given(world):
+    """As a server with a chain that ends in its own CA looks to who does not know that CA."""
+    world.settings["REDIS_CA_CERTS"] = None
+    leaf = world.certificates.of_own
+    chain = leaf.chain.with_name("chain-with-root.pem")
+    chain.write_text(leaf.chain.read_text() + world.own.pem.read_text())
+    return world.redis(replace(leaf, chain=chain)).url()
+
+
+@case("handshake", "self-signed certificate")
+def self_signed(world):
+    return world.redis(world.certificates.herokus).url()
+
+
+@case("handshake", "REDIS_CA_CERTS")
+def public_certificate_instead_of_the_pinned_one(world):
+    world.settings["REDIS_CHECK_HOSTNAME"] = "false"
+    return world.redis(world.certificates.of_public).url()
+
+
+@case("handshake", "certificate is not valid for", seen="Hostname mismatch")
+def certificate_for_another_host(world):
+    return world.redis(world.own.issue("redis.example")).url()
+
+
+@case("handshake", "certificate has expired")
+def expired(world):
+    return world.redis(world.own.issue(expired=True)).url()
+
+
+@case("handshake", "not yet valid")
+def not_yet_valid(world):
+    return world.redis(world.own.issue(days=(1, 30))).url()
+
+
+@case("handshake", "Renew the server's certificate:", seen="issuer Own test CA", state="warn")
+def expires_soon(world):
+    return world.redis(world.own.issue(days=(-80, 10))).url()
+
+
+@case("handshake", "Set REDIS_CERT_REQS=required", seen="not verified", state="warn")
+def not_verified(world):
+    world.settings["REDIS_CERT_REQS"] = "none"
+    return world.redis(world.certificates.herokus).url()
+
+
+@case("handshake", "PROTOCOL_VERSION")
+def only_tls_1_1(world):
+    old = ['tls-protocols "TLSv1.1"', "tls-ciphers ALL:@SECLEVEL=0"]
+    return world.redis(extra=old).url()
+
+
+@case("auth", "CERTIFICATE_REQUIRED")
+def no_client_certificate(world):
+    return world.asking()
+
+
+@case("handshake", "HANDSHAKE_FAILURE")
+def no_client_certificate_in_tls_1_2(world):
+    return world.asking('tls-protocols "TLSv1.2"')
+
+
+@case("auth", "UNKNOWN_CA")
+def client_certificate_of_another_ca(world):
+    world.present(world.certificates.stranger.issue("client"))
+    return world.asking()
+
+
+@case("auth", "CERTIFICATE_EXPIRED")
+def expired_client_certificate(world):
+    world.present(world.own.issue("client", expired=True))
+    return world.asking()
+
+
+# What the server allows
+
+
+@case("auth", "username-password")
+def wrong_password(world):
+    return re.sub(":[^:@]+@", ":wrong@", world.redis().url())
+
+
+@case("auth", "Authentication required")
+def no_password(world):
+    return re.sub(":[^:@]+@", "", world.redis().url())
+
+
+def with_no_connection_left(world, certificate):
+    server = world.redis(certificate, maxclients=1)
+    held = world.stack.enter_context(socket.socket(socket.AF_UNIX))
+    held.connect(str(server.socket))
+    held.sendall(b"PING\r\n")
+    held.recv(1)
+    return server.url()
+
+
+@case("handshake", KNOWN["FULL"], seen="EOF")
+def no_connection_left(world):
+    return with_no_connection_left(world, "good")
+
+
+@case("auth", "max number of clients")
+def no_connection_left_without_tls(world):
+    return with_no_connection_left(world, None)
+
+
+@case("connections", "max number of clients", seen="37 of 40 used", state="warn")
+def hardly_a_connection_left(world):
+    server = world.redis(maxclients=40)
+    for _ in range(36):
+        world.stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(server.socket))
+    return server.url()
+
+
+@case("ping", "no permissions")
+def a_right_is_missing(world):
+    return world.as_ada("+@all -ping")
+
+
+@case("eviction", "See in your provider's console", seen="unknown", state="warn")
+def config_and_info_are_denied(world):
+    return world.as_ada("+@all -config -info")
+
+
+@case("eviction", "Set maxmemory-policy to noeviction", seen="allkeys-lru", state="warn")
+def evicting_policy(world):
+    return world.redis(policy="allkeys-lru").url()
+
+
+@case("eviction", "", seen="volatile-lru: queues never expire", state="ok")
+def policy_that_spares_queues(world):
+    return world.redis(policy="volatile-lru").url()
+
+
+@case("memory", "No task is taken when it is full", seen="MB used of 4.0", state="warn")
+def hardly_memory_left(world):
+    return filled(world, 0.93)
+
+
+@case("queues", "used memory >")
+def no_memory_left(world):
+    return filled(world, 1)
+
+
+def filled(world, part):
+    """The URL of a server whose memory of 4 MB is used to this part."""
+    server = world.redis(extra=["maxmemory 4mb"])
+    numbers = itertools.count()
+
+    def is_filled():
+        server.command("SET", f"fill-{next(numbers)}", "x" * 20_000)
+        used = re.search(r"used_memory:(\d+)", server.command("INFO", "memory"))[1]
+        return int(used) > part * 4 * 2**20
+
+    with contextlib.suppress(Failed):  # it takes no more
+        wait_until(is_filled, 20, "memory is filled", every=0)
+    return server.url()
+
+
+@case("database", "DB index")
+def database_that_is_not_there(world):
+    return world.redis(databases=2).url(database=5)
+
+
+def cluster(world, first=0, last=16383):
+    """A server in cluster mode that serves these slots, of 0 to 16383."""
+    part = ["cluster-enabled yes", "cluster-require-full-coverage no"]
+    server = world.redis(extra=[*part, f"cluster-port {free_port()}"])
+    server.command("CLUSTER", "ADDSLOTSRANGE", first, last)
+    wait_until(lambda: "state:ok" in server.command("CLUSTER", "INFO"), 20, "the cluster is up")
+    return server
+
+
+@case("database", "SELECT is not allowed")
+def database_in_cluster_mode(world):
+    return cluster(world).url(database=1)
+
+
+@case("queues", "slot not served")
+def cluster_that_is_not_whole(world):
+    return cluster(world, last=0).url()
+
+
+@case("queues", "MovedError")
+def cluster_of_several_shards(world):
+    first, second = cluster(world, last=0), cluster(world, first=1)
+    bus = re.search(r"@(\d+)", second.command("CLUSTER", "NODES"))[1]
+    first.command("CLUSTER", "MEET", "127.0.0.1", second.port, bus)
+    whole = "cluster_slots_ok:16384"
+    wait_until(lambda: whole in first.command("CLUSTER", "INFO"), 20, "one cluster of both")
+    return first.url()
+
+
+@case("round trip", "read only replica")
+def replica(world):
+    return world.redis(extra=[f"replicaof 127.0.0.1 {free_port()}"]).url()
+
+
+@case("round trip", "No worker is there", seen="no answer from celery")
+def no_worker(world):
+    return world.redis().url()
+
+
+@case("round trip", "See that celery_worker runs")
+def no_worker_and_no_remote_control(world):
+    world.settings["CELERY_REMOTE_CONTROL"] = "false"
+    return world.redis().url()
+
+
+@pytest.fixture(scope="module")
+def place(deployment, tmp_path_factory):
+    """A project of its own: other tests change the settings of the shared one."""
+    if find_server() is None:
+        pytest.skip(f"NOT TESTED: {INSTALL}")
+    place = deployment("self_hosted").copy(tmp_path_factory.mktemp("doctor"))
+    place.project.predeploy(place.configure("redis://localhost"))
+    return place
+
+
+@pytest.fixture(scope="module")
+def reports(place, certificates):
+    """{case: (exit code, {probe: ...}, output)} of all cases, examined side by side."""
+
+    def examine(case):
+        with contextlib.ExitStack() as stack:
+            world = World(certificates, stack)
+            url = case.provoke(world)
+            return place.project.doctor(env=world.settings | {"REDIS_URL": url})
+
+    with ThreadPoolExecutor(6) as pool:
+        futures = {name: pool.submit(examine, case) for name, case in CASES.items()}
+    return futures
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_names_the_cause(name, reports):
+    code, probes = reports[name].result()
+    case = CASES[name]
+    assert list(probes) == PROBES
+    probe = probes[case.probe]
+    assert probe["state"] == case.state, probes
+    assert case.seen in probe["seen"]
+    assert probe["fix"].startswith(case.fix)
+    assert PASSWORD not in str(probes)
+    # The first failure ends it: at this probe, or at the last but two for want of a worker.
+    end = case.probe if case.state == "fail" else "round trip"
+    assert code == 1
+    index = PROBES.index(end)
+    assert probes[end]["state"] == "fail"
+    assert {probes[name]["state"] for name in PROBES[:index]} <= {"ok", "warn"}
+    assert {probes[name]["state"] for name in PROBES[index + 1 :]} <= {"not reached"}
+
+
+def test_every_known_cause_is_provoked():
+    """The one of a cluster whose keys are in several slots by the next test."""
+    assert {case.cause for case in CASES.values()} - {None} == set(CAUSES) - {"same slot"}
+    assert {KNOWN["TLS"], KNOWN["NOT_TLS"], KNOWN["FULL"]} <= {case.fix for case in CASES.values()}
+
+
+def test_keys_in_several_slots_of_a_cluster(place, certificates, tmp_path):
+    """The owner changed the prefix: a worker would start and die."""
+    project = place.copy(tmp_path).project
+    project.settings = place.project.settings
+    change_settings(project, '"{" + __package__ + "}:"', '__package__ + ":"')
+    with contextlib.ExitStack() as stack:
+        server = cluster(World(certificates, stack))
+        code, probes = project.doctor(env={"REDIS_URL": server.url()})
+    assert code == 1
+    assert probes["queues"]["state"] == "fail"
+    assert probes["queues"]["fix"] == CAUSES["same slot"]
+
+
+def change_settings(project, old, new):
+    path = project.path / project.slug / "settings.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+# Behind the server: workers, queues and beat
+
+
+@pytest.fixture
+def server(redis_server, certificates):
+    return redis_server(certificates.of_own)
+
+
+@pytest.fixture
+def worker(place, server, running, tmp_path):
+    """worker(project) -> a worker alone, ready, as a Program."""
+
+    def start(project=place.project):
+        program = Program(
+            "worker",
+            [str(project.python), "-m", "celery", "-A", project.slug, "worker", "-c", "1"],
+            cwd=project.path,
+            env=project.environment({"REDIS_URL": server.url()}),
+            log=tmp_path / "worker.log",
+        )
+        running(Service(project, None, {"worker": program}))
+        # It beats once when it starts.
+        program.wait_for(r"Task operations.tasks.housekeeping\[\S+\] succeeded", 60)
+        return program
+
+    return start
+
+
+def heartbeats(place, statement):
+    """Change the table of heartbeats."""
+    path = place.project.settings["DATABASE_URL"].removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        assert database.execute(statement).rowcount == 1
+
+
+def test_beat_is_silent(place, server, worker):
+    worker()
+    env = {"REDIS_URL": server.url()}
+    assert place.project.doctor(env=env)[0] == 0
+    old = "UPDATE operations_heartbeat SET at = datetime(at, '-6 minutes')"
+    for statement in (old, "DELETE FROM operations_heartbeat"):
+        heartbeats(place, statement)
+        code, probes = place.project.doctor(env=env)
+        assert code == 1
+        assert {name for name in PROBES if probes[name]["state"] != "ok"} == {"beat"}
+        assert probes["beat"]["state"] == "fail"
+        assert "celery_beat runs" in probes["beat"]["fix"]
+    assert probes["beat"]["seen"] == "last housekeeping: never"
+
+
+def test_a_queue_without_a_consumer(place, server, worker, tmp_path):
+    project = place.copy(tmp_path).project
+    project.settings = place.project.settings
+    routes = 'CELERY_TASK_ROUTES = {"authentication.*": {"queue": "mail"}}\n\nCELERY_BROKER_URL ='
+    change_settings(project, "CELERY_BROKER_URL =", routes)
+    worker(project)
+    code, probes = project.doctor(env={"REDIS_URL": server.url()})
+    assert code == 1
+    assert probes["queues"]["seen"] == "0 waiting in celery, 0 waiting in mail"
+    assert probes["round trip"]["state"] == "ok"
+    assert probes["consumers"]["state"] == "fail"
+    assert probes["consumers"]["seen"].startswith("no answer from mail ")
+    assert "consumes other queues" in probes["consumers"]["fix"]
+    assert probes["beat"]["state"] == "not reached"
+
+
+def test_a_busy_worker_is_not_an_absent_one(place, server, worker):
+    program = worker()
+    children = set(program.family()) - {program.pid}
+    assert children
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)
+    code, probes = place.project.doctor(env={"REDIS_URL": server.url()})
+    for pid in children:
+        os.kill(pid, signal.SIGCONT)
+    assert code == 1
+    assert probes["round trip"]["state"] == "fail"
+    assert re.match(r"celery@\S+ is there: it is busy", probes["round trip"]["fix"])
+
+
+def test_waits_for_what_is_still_starting(place, server, worker):
+    with ThreadPoolExecutor(1) as pool:
+        env = {"REDIS_URL": server.url()}
+        report = pool.submit(place.project.doctor, "--wait", "90", env=env)
+        wait_until(lambda: "llen" in server.commands_seen(), 30, "the doctor looks at the queue")
+        worker()
+        code, probes = report.result()
+    assert code == 0
+    assert {probe["state"] for probe in probes.values()} == {"ok"}
+
+
+@pytest.mark.parametrize("days, state", [(31, "fail"), (29, "ok")])
+def test_fails_on_a_certificate_that_expires_within(days, state, place, server):
+    """The stand-in's is valid for 30 days. The worker is missing, which ends the second case."""
+    report = place.project.doctor("--fail-within", str(days), env={"REDIS_URL": server.url()})[1]
+    assert report["handshake"]["state"] == state
+    assert ("days are left" in report["handshake"]["fix"]) == (state == "fail")
+    assert report["auth"]["state"] == ("not reached" if state == "fail" else "ok")
+
+
+def test_fails_on_a_certificate_that_is_not_verified_and_expires(place, redis_server, certificates):
+    env = {"REDIS_CERT_REQS": "none", "REDIS_URL": redis_server(certificates.herokus).url()}
+    assert place.project.doctor("--fail-within", "31", env=env)[1]["handshake"]["state"] == "fail"
+    assert place.project.doctor("--fail-within", "29", env=env)[1]["handshake"]["state"] == "warn"
+
+
+@pytest.mark.parametrize(
+    "arguments, url",
+    [
+        ([], "https://example.com"),
+        (["--unknown"], "redis://localhost"),
+        (["--wait", "long"], "redis://localhost"),
+        (["--certificate"], "redis://localhost"),
+        (["--certificate"], "rediss://localhost:1"),
+    ],
+)
+def test_could_not_run(arguments, url, place):
+    done = place.project.manage("doctor", *arguments, env={"REDIS_URL": url})
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    # Other commands keep the exit status of a refused setting.
+    if not arguments:
+        assert place.project.manage("check", env={"REDIS_URL": url}).returncode == 1
+
+
+def test_people_read_one_line_for_each_probe_and_what_to_do(place, server):
+    done = place.project.manage("doctor", env={"REDIS_URL": server.url()})
+    assert done.returncode == 1
+    names = [line.split("  ")[0] for line in done.stdout.splitlines() if line[0] != " "]
+    assert names == PROBES
+    assert re.search(r"^handshake    ok  +TLSv1\.3, .* verified, subject ", done.stdout, re.M)
+    assert re.search(r"^round trip   FAIL  +no answer .*\n  +to do:  +No worker", done.stdout, re.M)
+    assert re.search(r"^beat         not reached$", done.stdout, re.MULTILINE)
+
+
+def test_nothing_is_asked_of_the_network_by_an_import_or_a_check(place):
+    imports = "import operations.probes, operations.tasks, authentication.email_utils"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        env = {"REDIS_URL": f"rediss://localhost:{listener.getsockname()[1]}"}
+        for command in (["check", "--deploy"], ["shell", "-c", imports]):
+            done = place.project.manage(*command, env=env)
+            assert done.returncode == 0, done.stderr
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        place.project.doctor(env=env)
+        listener.accept()[0].close()
