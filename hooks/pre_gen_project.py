@@ -15,7 +15,7 @@ import re
 
 RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
 
-FACTS_VERSION = 1  # of _redis_providers in cookiecutter.json; a --replay brings its own old facts
+FACTS_VERSION = 2  # of _redis_providers in cookiecutter.json; a --replay brings its own old facts
 STRICTNESS = ("recommended", "required", "optional", "none")
 TARGETS = ("render", "render_services", "procfile", "server")
 

@@ -14,10 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "script"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "script"))
 
 import providers_table  # noqa: E402 (script/ is a folder of commands)
-from live_tested import LIVE_TESTED  # noqa: E402
+
+from tests.support import stand_ins  # noqa: E402
 
 ANSWERS = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
 ROWS = ANSWERS["_redis_providers"]
@@ -40,6 +41,7 @@ TYPES = {
     "eviction": (str,),
     "billed_per_command": (bool,),
     "cluster_mode": (bool,),
+    "refused_commands": (list,),
     "plaintext_hosts": (str,),
     "in_render_yaml": (bool,),
     "reachable_from": (list,),
@@ -107,6 +109,9 @@ def sense_problems(row):
         == (row["cert_reqs"] == "none"),
         "an unverified certificate has no host name check": row["cert_reqs"] == "required"
         or not row["check_hostname"],
+        "refused_commands names commands in capitals": all(
+            re.fullmatch("[A-Z]+", word) for word in row["refused_commands"]
+        ),
         "cluster mode has one database": not row["cluster_mode"] or row["databases"] == 1,
         "plaintext_hosts is for plain rows and matches url_form": not row["plaintext_hosts"]
         or (plain and any(fnmatch.fnmatch(host, p) for p in row["plaintext_hosts"].split(","))),
@@ -186,6 +191,14 @@ def branches(text, keys, others):
         rf"_redis_providers(?:\.(?:{names})\b|\[\s*[\"'])",
     ]
     return [match[0] for pattern in patterns for match in re.finditer(pattern, text)]
+
+
+def unproven(rows, left_out):
+    """Rows that no live test runs, without a sentence that says why."""
+    known = [key for key in left_out if key in rows]
+    return [f"{key} is no row" for key in left_out if key not in rows] + [
+        f"{key} is not live-tested, for no reason" for key in known if len(left_out[key]) < 20
+    ]
 
 
 def changed(answers, **changes):
@@ -275,6 +288,11 @@ def test_notes_hold_nothing_that_a_file_would_need_to_escape(character):
         ),
         ("heroku", {"check_hostname": True}, "an unverified certificate has no host name check"),
         ("elasticache_serverless", {"databases": 16}, "cluster mode has one database"),
+        (
+            "upstash",
+            {"refused_commands": ["config"]},
+            "refused_commands names commands in capitals",
+        ),
         (
             "upstash",
             {"plaintext_hosts": "*.upstash.io"},
@@ -483,21 +501,28 @@ def test_believed_values_carry_an_asterisk_on_the_page_and_read_ones_none():
     assert "*" not in providers_table.generated({"upstash": row | {"believed": []}})
 
 
-def test_what_is_live_tested_is_a_row_and_covers_every_behaviour():
-    assert LIVE_TESTED.keys() <= ROWS.keys()
-    cells = {key: providers_table.live_test(key, ROWS) for key in ROWS}
-    assert {key for key, text in cells.items() if text.startswith("yes: ")} == LIVE_TESTED.keys()
-    assert not [text for text in cells.values() if "no row of its behaviour class" in text]
+def test_every_row_is_live_tested_or_has_a_reason():
+    assert unproven(ROWS, stand_ins.NOT_LIVE_TESTED) == []
+    tested = {provider for provider, _ in stand_ins.journeys(ROWS).values()}
+    assert tested | stand_ins.NOT_LIVE_TESTED.keys() == ROWS.keys()
 
 
-def test_the_page_names_the_nearest_live_tested_row():
-    def cell(key, live):
-        return providers_table.live_test(key, ROWS, live)
+def test_the_page_says_which_rows_are_live_tested_and_why_others_are_not():
+    left_out = {"fly": "Nothing here speaks its private network."}
+    cells = {key: providers_table.live_test(key, ROWS, left_out) for key in ROWS}
+    assert cells.pop("fly") == "no: Nothing here speaks its private network."
+    assert cells.pop("heroku") == "yes, as rendered and pinned"
+    assert set(cells.values()) == {"yes"}
+    assert "fly" not in stand_ins.journeys(ROWS, left_out)
 
-    assert cell("aiven", {"upstash": "x"}) == (
-        "no: takes the path of upstash (certificate of a public CA)"
-    )
-    assert cell("elasticache_serverless", {"upstash": "x"}).endswith(", but in cluster mode")
-    assert cell("aiven", {"render": "x"}) == (
-        "not yet: no row of its behaviour class (certificate of a public CA) is tested"
-    )
+
+@pytest.mark.parametrize(
+    ("left_out", "problem"),
+    [
+        ({"upstash": ""}, "upstash is not live-tested, for no reason"),
+        ({"upstash": "no"}, "upstash is not live-tested, for no reason"),
+        ({"keydb": "There is no server to stand in for it."}, "keydb is no row"),
+    ],
+)
+def test_a_row_left_out_without_a_reason_is_noticed(left_out, problem):
+    assert unproven(ROWS, left_out) == [problem]

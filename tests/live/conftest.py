@@ -7,9 +7,13 @@ from contextlib import ExitStack
 import pytest
 
 from tests.live.deployments import PASSWORD, Certificates, Deployment, Venv
-from tests.live.leftovers import at_work_in, descendants
+from tests.live.leftovers import nothing_left_in
+from tests.support import pythons
 from tests.support.redis_server import INSTALL, RedisServer, find_server
+from tests.support.stand_ins import StandIn
 from tests.support.tls_front import TLSFront
+
+pytest.register_assert_rewrite("tests.live.journey")
 
 
 def pytest_sessionstart():
@@ -55,11 +59,30 @@ def deployment(tmp_path_factory, certificates, venv):
     return deployment
 
 
-@pytest.fixture
-def redis_server():
-    """redis_server(certificate, **options) -> a running RedisServer, with a password by default."""
+@pytest.fixture(scope="session", params=pythons.OTHERS)
+def other_python(request):
+    """The path of each other Python of this machine in turn."""
+    if request.param not in pythons.others():
+        pytest.skip(f"NOT TESTED: Python {request.param} is not on this machine")
+    return pythons.others()[request.param]
+
+
+@pytest.fixture(scope="session")
+def server_program():
+    """Skips the test if no server could be started."""
     if find_server() is None:
         pytest.skip(f"NOT TESTED: {INSTALL}")
+
+
+@pytest.fixture(scope="session")
+def stand_in(server_program, certificates):
+    """stand_in(row) -> a StandIn, to be started by `with`."""
+    return lambda row: StandIn(row, certificates.of(row), PASSWORD)
+
+
+@pytest.fixture
+def redis_server(server_program):
+    """redis_server(certificate, **options) -> a running RedisServer, with a password by default."""
     with ExitStack() as stack:
 
         def start(certificate=None, **options):
@@ -97,10 +120,6 @@ def running():
 
 @pytest.fixture(autouse=True)
 def no_leftovers(tmp_path_factory):
-    """No process of a test may stay: no child, and no orphan that works in one of its folders."""
-    folder = tmp_path_factory.getbasetemp()
-    before = descendants() | at_work_in(folder)
-    yield
-    after = descendants() | at_work_in(folder)
-    left = {pid: text for pid, text in after.items() if pid not in before}
-    assert not left, f"processes left over: {left}"
+    """No process of a test may stay."""
+    with nothing_left_in(tmp_path_factory.getbasetemp()):
+        yield

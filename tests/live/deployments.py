@@ -14,14 +14,12 @@ from tests.support.service import OUTSIDE_NAME, Project, bake, commands_of
 PASSWORD = "pw-in-tests-$only/with+signs"
 DATABASE = "db.sqlite3"
 
-# What is not baked for a server of one's own.
+# What a row is baked for; any other for the last target it can be reached from.
 TARGETS = {
     "render": "render",
     "render_public": "render",
     "heroku": "procfile",
     "upstash": "render_services",
-    "scalingo": "procfile",
-    "railway": "procfile",
 }
 # Answers that differ from these render the same commands: one of each target.
 ONE_OF_EACH_TARGET = ["render", "upstash", "self_hosted", "heroku"]
@@ -40,8 +38,21 @@ class Certificates:
         self.stranger = Authority(folder, "Stranger CA")
         self.of_public = self.public.issue()
         self.of_own = self.own.issue()
+        self.of_own_nameless = self.own.issue_nameless("10.0.0.3")
         # As Heroku's: signed by itself, a CN that is not the host one connects to.
         self.herokus = self_signed(folder, "ec2-1-2-3-4.compute-1.amazonaws.com")
+
+    def of(self, row):
+        """What a server shows that behaves as the row says, or None for plain text."""
+        kinds = {
+            "none": None,
+            "system": self.of_public,
+            "self_signed": self.herokus,
+            # Unchecked, the host name need not be in it; Google's hold the address as CN only.
+            "provider_file": self.of_own if row["check_hostname"] else self.of_own_nameless,
+            "own": self.of_own,
+        }
+        return kinds[row["ca"]]
 
     def paths(self, settings):
         """The settings with "herokus" in them replaced by the path of that certificate."""
@@ -88,7 +99,7 @@ class Deployment:
         """Bake and build it in `venv`, a Venv, which many projects may share."""
         self.provider = provider
         self.row = ROWS[provider]
-        self.target = TARGETS.get(provider, "server")
+        self.target = TARGETS.get(provider, self.row["reachable_from"][-1])
         # Off where each command is billed.
         self.remote_control = not self.row["billed_per_command"]
         self.certificates = certificates

@@ -1,8 +1,19 @@
 """Processes that a test started and did not end."""
 
 import os
+from contextlib import contextmanager
 
 import psutil
+
+
+@contextmanager
+def nothing_left_in(folder):
+    """No process may stay: no child, and no orphan that works in the folder."""
+    before = descendants() | at_work_in(folder)
+    yield
+    after = descendants() | at_work_in(folder)
+    left = {pid: text for pid, text in after.items() if pid not in before}
+    assert not left, f"processes left over: {left}"
 
 
 def at_work_in(folder):

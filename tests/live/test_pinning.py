@@ -1,37 +1,145 @@
-"""A self-signed certificate: printed by the doctor, pinned, renewed."""
+"""A certificate given as REDIS_CA_CERTS, and the host name not checked: it alone is accepted."""
 
+import datetime
 import hashlib
+import json
 import re
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from tests.support.certificates import self_signed
+from tests.live.asking import ANSWERED, EVERY_PYTHON, ask, python_of, report_of
+from tests.support.certificates import Certificate, self_signed
 
 pytestmark = pytest.mark.live
 PINNED = {"REDIS_CERT_REQS": "required"}
-# The broker as Celery connects to it, and another client with the same policy.
-ASK = """
-from django.conf import settings
-from redis import Redis
-from {slug}.celery import app
-with app.connection_for_write() as connection:
-    connection.connect()
-    print("celery", connection.default_channel.client.ping())
-print("redis-py", Redis.from_url(settings.REDIS.url, **settings.REDIS.client()).ping())
-"""
+HEROKUS_NAME = "ec2-1-2-3-4.compute-1.amazonaws.com"
 
 
-def ask(place):
-    """(exit code, everything printed) of a process with the service's settings."""
-    done = place.project.manage("shell", "-v", "0", "-c", ASK.format(slug=place.project.slug))
-    return done.returncode, done.stdout + done.stderr
+def without_extensions(folder):
+    """A certificate with nothing in it but a name and a key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bare")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    made = Certificate(folder / "bare.pem", folder / "bare.key")
+    made.chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    made.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return made
+
+
+def leaf_of(certificate):
+    """The PEM text of the first certificate in the file."""
+    return certificate.chain.read_text().partition("-----END CERTIFICATE-----\n")[0] + (
+        "-----END CERTIFICATE-----\n"
+    )
 
 
 @pytest.fixture
-def renewed(tmp_path, certificates):
+def renewed(tmp_path):
     """The next certificate of the same server."""
-    return self_signed(tmp_path, "ec2-1-2-3-4.compute-1.amazonaws.com")
+    return self_signed(tmp_path, HEROKUS_NAME)
+
+
+# {pin: the servers that it accepts}
+ACCEPTED = {
+    "self-signed": {"self-signed"},
+    "no extensions": {"no extensions"},
+    "one leaf of a CA": {"leaf"},
+    "own CA": {"own CA", "own CA, other host"},
+    "old and new": {"self-signed", "renewed"},
+    "a stranger's CA": {"leaf", "leaf's sister"},
+}
+
+
+@EVERY_PYTHON
+def test_each_pin_accepts_its_own_servers_and_no_other(
+    version, deployment, redis_server, certificates, renewed, tmp_path
+):
+    place = deployment("heroku", python=python_of(version))
+    bare = without_extensions(tmp_path)
+    leaf = certificates.stranger.issue("leaf.example")
+    servers = {
+        "self-signed": certificates.herokus,
+        "renewed": renewed,
+        "no extensions": bare,
+        "leaf": leaf,
+        "leaf's sister": certificates.stranger.issue("leaf.example"),
+        "own CA": certificates.of_own,
+        "own CA, other host": certificates.own.issue("other.example"),
+        # In the system's store, and for the right host: redis-py alone would believe it.
+        "public CA": certificates.of_public,
+    }
+    texts = {
+        "self-signed": certificates.herokus.chain.read_text(),
+        "no extensions": bare.chain.read_text(),
+        "one leaf of a CA": leaf_of(leaf),
+        "own CA": certificates.own.pem.read_text(),
+        "old and new": certificates.herokus.chain.read_text() + renewed.chain.read_text(),
+        "a stranger's CA": certificates.stranger.pem.read_text(),
+    }
+    pins = {name: tmp_path / f"pin-{number}.pem" for number, name in enumerate(texts)}
+    for name, path in pins.items():
+        path.write_text(texts[name])
+    started = {name: redis_server(certificate) for name, certificate in servers.items()}
+    place.configure("redis://localhost")
+    given = {
+        "urls": {name: server.url() for name, server in started.items()},
+        "pins": {name: str(path) for name, path in pins.items()},
+    }
+    found = report_of(place, "pins.py", json.dumps(given))
+    for client in ("celery", "redis-py"):
+        accepted = {
+            pin: {server for server, why in by_server.items() if not why[client]}
+            for pin, by_server in found.items()
+        }
+        assert accepted == ACCEPTED, client
+    refused = [
+        why for by_server in found.values() for whys in by_server.values() for why in whys.values()
+    ]
+    refused = [why for why in refused if why]
+    assert len(refused) == 2 * (len(pins) * len(servers) - sum(map(len, ACCEPTED.values())))
+    for why in refused:
+        assert "certificate verify failed" in why or "not issued by REDIS_CA_CERTS" in why
+    # The one that only the pin refuses was told nothing.
+    assert started["public CA"].commands_seen() == {}
+
+
+def test_without_the_pin_the_public_certificate_would_do(
+    deployment, redis_server, certificates, tmp_path
+):
+    """The proof that the matrix above can go red: a CA alone, as redis-py takes it."""
+    place = deployment("heroku").copy(tmp_path)
+    path = place.project.path / place.project.slug / "redis_tls.py"
+    text = path.read_text()
+    line = 'options["redis_connect_func"] = self._connect'
+    assert text.count(line) == 1
+    path.write_text(text.replace(line, "pass"))
+    server = redis_server(certificates.of_public)
+    place.configure("redis://localhost")
+    given = {"urls": {"public CA": server.url()}, "pins": {"own CA": str(certificates.own.pem)}}
+    found = report_of(place, "pins.py", json.dumps(given))
+    assert found == {"own CA": {"public CA": {"celery": "", "redis-py": ""}}}
+    assert server.commands_seen()["ping"] > 0
 
 
 def test_a_renewed_certificate_is_refused_and_the_doctor_says_why(
@@ -59,22 +167,26 @@ def test_the_old_and_the_new_certificate_in_one_text_accept_both(
         server = redis_server(certificate)
         # In one line, as most dashboards store it.
         place.configure(server.url(), **PINNED, REDIS_CA_CERTS=both.replace("\n", "\\n"))
-        assert ask(place) == (0, "celery True\nredis-py True\n")
+        assert ask(place) == ANSWERED
 
 
-def test_what_the_doctor_prints_can_be_pinned(deployment, redis_server, certificates, renewed):
-    place = deployment("heroku")
-    server = redis_server(certificates.herokus)
-    place.configure(server.url())
-    printed = place.project.manage("doctor", "--certificate")
-    assert printed.returncode == 0, printed.stderr
-    assert server.commands_seen() == {}
-    der = ssl.PEM_cert_to_DER_cert(certificates.herokus.chain.read_text())
-    (fingerprint,) = re.findall(r"SHA-256 (\S+)", printed.stdout)
-    assert bytes.fromhex(fingerprint.replace(":", "")) == hashlib.sha256(der).digest()
+@EVERY_PYTHON
+def test_what_the_doctor_prints_can_be_pinned(
+    version, deployment, redis_server, certificates, renewed, tmp_path
+):
+    place = deployment("heroku", python=python_of(version))
+    for certificate in (certificates.herokus, without_extensions(tmp_path)):
+        server = redis_server(certificate)
+        place.configure(server.url())
+        printed = place.project.manage("doctor", "--certificate")
+        assert printed.returncode == 0, printed.stderr
+        assert server.commands_seen() == {}
+        der = ssl.PEM_cert_to_DER_cert(certificate.chain.read_text())
+        (fingerprint,) = re.findall(r"SHA-256 (\S+)", printed.stdout)
+        assert bytes.fromhex(fingerprint.replace(":", "")) == hashlib.sha256(der).digest()
 
-    place.configure(server.url(), **PINNED, REDIS_CA_CERTS=printed.stdout)
-    assert ask(place) == (0, "celery True\nredis-py True\n")
+        place.configure(server.url(), **PINNED, REDIS_CA_CERTS=printed.stdout)
+        assert ask(place) == ANSWERED
     # And nobody else is accepted with it.
     place.configure(redis_server(renewed).url(), **PINNED, REDIS_CA_CERTS=printed.stdout)
     assert ask(place)[0] != 0

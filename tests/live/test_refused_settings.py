@@ -1,8 +1,11 @@
 """A wrong environment variable: one line that names it, a failure, and no part of a password."""
 
+import os
 import re
+import shutil
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from tests.support.processes import free_port
 
@@ -12,6 +15,7 @@ PARTS = ("Zq7xK9vw", "Bn1YmTj5", "Hd3RsLp8")
 RAW = "/".join(PARTS)
 PASSWORD = "%2F".join(PARTS)
 GOOD = f"rediss://:{PASSWORD}@localhost:6379/0"
+KEY_TEXT = "-----BEGIN PRIVATE KEY-----\\n{}\\n-----END PRIVATE KEY-----".format("".join(PARTS))
 
 # {what is wrong: (the variable the line must name, the settings)}
 REFUSED = {
@@ -19,15 +23,32 @@ REFUSED = {
     "no Redis URL": ("REDIS_URL", {"REDIS_URL": None}),
     "empty Redis URL": ("REDIS_URL", {"REDIS_URL": " "}),
     "unparsable Redis URL": ("REDIS_URL", {"REDIS_URL": f"rediss://:{PASSWORD}@[::1:6379/0"}),
-    "wrong scheme": ("REDIS_URL", {"REDIS_URL": f"https://:{PASSWORD}@localhost:6379/0"}),
+    "wrong scheme": ("REDIS_URL", {"REDIS_URL": f"http://:{PASSWORD}@localhost:6379/0"}),
+    "misspelt scheme": ("REDIS_URL", {"REDIS_URL": f"reddis://:{PASSWORD}@localhost:6379/0"}),
+    "quotes": ("REDIS_URL", {"REDIS_URL": f"'{GOOD}'"}),
+    "quotes at the end": ("REDIS_URL", {"REDIS_URL": f'rediss://:{PASSWORD}@localhost"'}),
     "no scheme": ("REDIS_URL", {"REDIS_URL": f":{PASSWORD}@localhost:6379/0"}),
     "raw slash": ("REDIS_URL", {"REDIS_URL": f"rediss://:{RAW}@localhost:6379/0"}),
+    "raw hash": ("REDIS_URL", {"REDIS_URL": f"rediss://:{'#'.join(PARTS)}@localhost:6379/0"}),
+    "raw bracket": ("REDIS_URL", {"REDIS_URL": f"rediss://:{'['.join(PARTS)}@localhost:6379/0"}),
     "port too high": ("REDIS_URL", {"REDIS_URL": f"rediss://:{PASSWORD}@localhost:99999/0"}),
     "database too high": ("REDIS_URL", {"REDIS_URL": f"rediss://:{PASSWORD}@localhost:6379/16"}),
+    "database is a word": ("REDIS_URL", {"REDIS_URL": f"rediss://:{PASSWORD}@localhost/abc"}),
+    "CA in the query": ("REDIS_URL", {"REDIS_URL": GOOD + "?ssl_ca_certs=/ca.pem"}),
+    "host name check in the query": ("REDIS_URL", {"REDIS_URL": GOOD + "?ssl_check_hostname=no"}),
     "query": ("REDIS_URL", {"REDIS_URL": GOOD + "?ssl_cert_reqs=none"}),
     "password in the query": ("REDIS_URL", {"REDIS_URL": f"rediss://h/0?password={PARTS[0]}"}),
     "plain and public": ("REDIS_URL", {"REDIS_URL": f"redis://:{PASSWORD}@redis.example.com/0"}),
     "the winning URL": ("CELERY_BROKER_URL", {"CELERY_BROKER_URL": f"amqp://u:{PASSWORD}@h/0"}),
+    "plain and public, written otherwise": (
+        "REDIS_URL",
+        {"REDIS_URL": f"redis://:{PASSWORD}@redis\u3002example\u3002com/0"},
+    ),
+    "a URL for the worker alone": ("BROKER_URL", {"BROKER_URL": GOOD}),
+    "results with another policy": (
+        "CELERY_RESULT_BACKEND",
+        {"CELERY_RESULT_BACKEND": f"redis://:{PASSWORD}@localhost:6379/1"},
+    ),
     "results": ("CELERY_RESULT_BACKEND", {"CELERY_RESULT_BACKEND": f"rpc://u:{PASSWORD}@h/0"}),
     "strictness": ("REDIS_CERT_REQS", {"REDIS_CERT_REQS": "strict"}),
     "host name check": ("REDIS_CHECK_HOSTNAME", {"REDIS_CHECK_HOSTNAME": "maybe"}),
@@ -36,15 +57,46 @@ REFUSED = {
         {"REDIS_CHECK_HOSTNAME": "false", "REDIS_CA_CERTS": None},
     ),
     "CA is not there": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "/no/such/ca.pem"}),
+    "CA is a folder": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "folder"}),
+    "CA is empty": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "empty.pem"}),
     "CA is no certificate": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "garbage.pem"}),
+    "CA is a key": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "client.key"}),
+    "CA is the text of a key": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": KEY_TEXT}),
+    "CA is what a key holds": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "".join(PARTS)}),
+    "CA is cut off": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "cut.pem"}),
     "CA text is no certificate": (
         "REDIS_CA_CERTS",
         {"REDIS_CA_CERTS": "-----BEGIN CERTIFICATE-----\\nnone\\n-----END CERTIFICATE-----"},
     ),
     "certificate without key": ("REDIS_CLIENT_KEY", {"REDIS_CLIENT_CERT": "client.pem"}),
+    "key without certificate": ("REDIS_CLIENT_CERT", {"REDIS_CLIENT_KEY": "client.key"}),
+    "certificate is not there": (
+        "REDIS_CLIENT_CERT",
+        {"REDIS_CLIENT_CERT": "/no/such.pem", "REDIS_CLIENT_KEY": "client.key"},
+    ),
     "another key": (
         "REDIS_CLIENT_KEY",
         {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "other.key"},
+    ),
+    "key is not there": (
+        "REDIS_CLIENT_KEY",
+        {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "/no/such.key"},
+    ),
+    "key is a certificate": (
+        "REDIS_CLIENT_KEY",
+        {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "client.pem"},
+    ),
+    "key is encrypted": (
+        "REDIS_CLIENT_KEY",
+        {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "encrypted.key"},
+    ),
+    "key is damaged": (
+        "REDIS_CLIENT_KEY",
+        {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": KEY_TEXT},
+    ),
+    "key without its first line": (
+        "REDIS_CLIENT_KEY",
+        {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "".join(PARTS)},
     ),
     "databases": ("REDIS_DATABASES", {"REDIS_DATABASES": "some"}),
     "connections": ("REDIS_MAX_CONNECTIONS", {"REDIS_MAX_CONNECTIONS": "-1"}),
@@ -60,6 +112,30 @@ REFUSED = {
     "HSTS": ("SECURE_HSTS_SECONDS", {"SECURE_HSTS_SECONDS": "1h"}),
     "tasks at a time": ("CELERY_WORKER_CONCURRENCY", {"CELERY_WORKER_CONCURRENCY": "two"}),
     "web processes": ("WEB_CONCURRENCY", {"WEB_CONCURRENCY": "two"}),
+}
+# What the line says about what was given, and about what to give instead.
+WORDS = {
+    "quotes": "Remove quotes",
+    "misspelt scheme": "does not start with redis:// or rediss://",
+    "raw slash": "percent-encode",
+    "raw hash": "percent-encode",
+    "raw bracket": "percent-encode",
+    "port too high": "between 1 and 65535",
+    "database too high": "0 to 15",
+    "database is a word": "0 to 15",
+    "query": "would win over REDIS_CERT_REQS",
+    "plain and public": "public host redis.example.com",
+    "CA is a folder": "Is a directory. Give the path of a PEM file, or its text.",
+    "CA is empty": "empty.pem) holds no certificate",
+    "CA is a key": "holds no certificate",
+    "CA is the text of a key": "holds no certificate",
+    "CA is cut off": "copy it again, whole",
+    "certificate is not there": "REDIS_CLIENT_CERT (/no/such.pem) cannot be read: No such file",
+    "key is not there": "REDIS_CLIENT_KEY (/no/such.key) cannot be read: No such file",
+    "key is a certificate": "holds no private key",
+    "key is encrypted": "openssl pkey",
+    "another key": "REDIS_CLIENT_KEY is not the key of REDIS_CLIENT_CERT",
+    "pin without a CA": "doctor --certificate",
 }
 ACCEPTED = {
     "nothing changed": {},
@@ -80,9 +156,13 @@ def environment(deployment, certificates, tmp_path_factory):
     """environment(settings) -> the project, with a right environment and these changes to it."""
     folder = tmp_path_factory.mktemp("files")
     client, other = certificates.own.issue("client"), certificates.own.issue("other")
-    (folder / "garbage.pem").write_text("garbage\n")
-    files = {
-        "garbage.pem": folder / "garbage.pem",
+    whole = certificates.own.pem.read_text()
+    texts = {"garbage.pem": "garbage\n", "empty.pem": "", "cut.pem": whole + whole[:400]}
+    texts["encrypted.key"] = encrypted(other.key)
+    files = {"folder": folder} | {name: folder / name for name in texts}
+    for name, text in texts.items():
+        files[name].write_text(text)
+    files |= {
         "client.pem": client.chain,
         "client.key": client.key,
         "other.key": other.key,
@@ -98,6 +178,16 @@ def environment(deployment, certificates, tmp_path_factory):
     return environment
 
 
+def encrypted(key):
+    """The key's text, with a passphrase."""
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    return loaded.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(PARTS[0].encode()),
+    ).decode()
+
+
 def refuses(done, name):
     """Assert one line that names the variable, and nothing of the password in any output."""
     assert done.returncode not in (0, None)
@@ -105,13 +195,30 @@ def refuses(done, name):
     assert re.search(rf"\b{name}\b", line)
     assert done.stdout == ""
     for part in PARTS:
-        assert part not in line
+        assert not any(part[at : at + 4] in line for at in range(len(part) - 3))
 
 
 @pytest.mark.parametrize("wrong", REFUSED)
 def test_manage_py_refuses(wrong, environment):
     name, settings = REFUSED[wrong]
-    refuses(environment(settings).manage("check"), name)
+    done = environment(settings).manage("check")
+    refuses(done, name)
+    assert WORDS.get(wrong, "") in done.stderr
+
+
+def test_an_unreadable_file_is_refused(environment, tmp_path):
+    path = tmp_path / "ca.pem"
+    path.touch(mode=0)
+    project = environment({"REDIS_CA_CERTS": str(path)})
+    command = "python manage.py check"
+    if os.getuid() == 0:
+        # Root without the right to read every file.
+        if not shutil.which("setpriv"):
+            pytest.skip("NOT TESTED: root reads every file, and there is no setpriv")
+        command = f"setpriv --bounding-set=-dac_override,-dac_read_search {command}"
+    done = project.run(command)
+    refuses(done, "REDIS_CA_CERTS")
+    assert "cannot be read: Permission denied" in done.stderr
 
 
 @pytest.mark.parametrize("right", ACCEPTED)

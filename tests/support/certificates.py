@@ -35,26 +35,50 @@ class Authority:
         self.pem = self._folder / f"{_file_name(name)}-ca.pem"
         self._ca.cert_pem.write_to_path(self.pem)
 
-    def issue(self, *hosts, expired=False):
-        """A leaf for `hosts` (names or addresses; localhost and 127.0.0.1 when none are given)."""
+    def issue(self, *hosts, expired=False, days=(-2, 30)):
+        """A leaf for `hosts` (names or addresses; localhost and 127.0.0.1 when none are given).
+
+        It is valid from the first to the second of `days`, counted from now.
+        """
         hosts = hosts or LOCAL
         now = datetime.datetime.now(datetime.UTC)
         leaf = self._ca.issue_cert(
             *hosts,
             common_name=hosts[0],
-            not_before=now - datetime.timedelta(days=2),
-            not_after=now + datetime.timedelta(days=-1 if expired else 30),
+            not_before=now + datetime.timedelta(days=days[0]),
+            not_after=now + datetime.timedelta(days=-1 if expired else days[1]),
         )
         self._issued += 1
         stem = f"{_file_name(self.name)}-{self._issued}"
         chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
         return _write(self._folder, stem, chain, leaf.private_key_pem.bytes())
 
+    def issue_nameless(self, common_name):
+        """A leaf with a CN and no other name, as Google Memorystore's: it is for no host at all."""
+        ca = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        ca_key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.datetime.now(datetime.UTC)
+        leaf = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+            .issuer_name(ca.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=30))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .sign(ca_key, hashes.SHA256())
+        )
+        stem = f"{_file_name(self.name)}-{_file_name(common_name)}"
+        return _write(self._folder, stem, _pem(leaf), _key_pem(key))
 
-def self_signed(folder, common_name, *hosts):
+
+def self_signed(folder, common_name, *hosts, days=(-1, 30)):
     """A certificate that is its own CA; without `hosts` it has a CN only, as Heroku's.
 
-    It has the extensions of `openssl req -x509`, so it can also be pinned as a CA.
+    It has the extensions of `openssl req -x509`, so it can also be pinned as a CA. It is valid from
+    the first to the second of `days`, counted from now.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -66,8 +90,8 @@ def self_signed(folder, common_name, *hosts):
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(identifier, critical=False)
         .add_extension(
@@ -82,12 +106,20 @@ def self_signed(folder, common_name, *hosts):
     return _write(
         Path(folder),
         f"self-signed-{_file_name(common_name)}",
-        certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
+        _pem(certificate),
+        _key_pem(key),
+    )
+
+
+def _pem(certificate):
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key):
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
 
 

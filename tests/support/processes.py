@@ -79,6 +79,7 @@ class Program:
                 start_new_session=True,
             )
         self.pid = self._popen.pid
+        self._told_to_end = False
 
     def output(self):
         """Everything it has written so far."""
@@ -122,8 +123,10 @@ class Program:
         return {pid: row.command for pid, row in processes().items() if _session(pid) == self.pid}
 
     def terminate(self):
-        """SIGTERM to its pid and nothing else, as a platform does; does not wait."""
-        if self.exit_code() is None:
+        """SIGTERM to its pid and nothing else, as a platform does, once; does not wait."""
+        # A second one could meet a Python that has taken its handlers away, and kill it.
+        if self.exit_code() is None and not self._told_to_end:
+            self._told_to_end = True
             self._popen.terminate()
 
     def stop(self, seconds=28):

@@ -73,11 +73,12 @@ class PolicyTests(SimpleTestCase):
             ("rediss://:s3cret@h", {"REDIS_CHECK_HOSTNAME": "false"}, "needs REDIS_CA_CERTS"),
             ("rediss://:s3cret@h", {"REDIS_CHECK_HOSTNAME": "maybe"}, "neither true nor false"),
             ("rediss://:s3cret@h", {"REDIS_CA_CERTS": "/no/such/ca"}, "/no/such/ca"),
-            ("rediss://:s3cret@h", {"REDIS_CA_CERTS": os.devnull}, "not usable PEM"),
+            ("rediss://:s3cret@h", {"REDIS_CA_CERTS": os.devnull}, "holds no certificate"),
             ("rediss://:s3cret@h", {"REDIS_CLIENT_CERT": "/cert"}, "go together"),
             ("redis://:s3cret@134744072", {}, "plain redis://"),
             ("redis://:s3cret@evil%2Ecom", {}, "needs a host"),
-            ("rediss://h", {"REDIS_CLIENT_CERT": "/x", "REDIS_CLIENT_KEY": "s3cret"}, "neither"),
+            ("redis://:s3cret@evil\u3002com", {}, "needs a host"),
+            ("rediss://h", {"REDIS_CLIENT_CERT": PEM, "REDIS_CLIENT_KEY": "s3cret"}, "be read"),
             ("", {}, "is not set"),
         ):
             with self.subTest(url), self.assertRaises(environment.Refused) as caught:

@@ -3,11 +3,17 @@
 import atexit
 import functools
 import os
+import re
 import ssl
 import tempfile
 from pathlib import Path
 
-from .environment import Refused
+from .environment import Environment, Refused
+
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+KEY = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----")
+# Nothing else is shown in a message: it could be a key without its first line.
+PATH = re.compile(r"(/|[\w/~-]*\.)[\w./~-]{,200}")
 
 
 @functools.cache
@@ -25,19 +31,52 @@ def path_of(text: str) -> str:
     return path
 
 
-def check(ca_certs: str, certfile: str, keyfile: str):
-    """Refuse files that are missing or wrong: Celery would retry for ever and not name them."""
-    if bool(certfile) != bool(keyfile):
+def certificates_of(path: str) -> set[bytes]:
+    """The certificates in the file, as DER."""
+    text = Path(path).read_text(encoding="ascii", errors="replace")
+    return {ssl.PEM_cert_to_DER_cert(pem) for pem in CERTIFICATE.findall(text)}
+
+
+def from_environment(env: Environment) -> tuple[str, str, str]:
+    """Paths of CA, client certificate and key ("" if not given), or Refused.
+
+    Celery would retry with a missing or wrong file for ever, and not name it.
+    """
+    if bool(env.text("REDIS_CLIENT_CERT")) != bool(env.text("REDIS_CLIENT_KEY")):
         raise Refused("REDIS_CLIENT_CERT and REDIS_CLIENT_KEY go together: set both or neither.")
+    ca_certs = _file(env, "REDIS_CA_CERTS", CERTIFICATE, "certificate")
+    certfile = _file(env, "REDIS_CLIENT_CERT", CERTIFICATE, "certificate")
+    keyfile = _file(env, "REDIS_CLIENT_KEY", KEY, "private key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    given = f"REDIS_CA_CERTS ({ca_certs[:200].splitlines()[0]})" if ca_certs else ""
+    names = "REDIS_CA_CERTS"
     try:
         if ca_certs:
             context.load_verify_locations(ca_certs)
-        given = "REDIS_CLIENT_CERT with REDIS_CLIENT_KEY"
+        names = "REDIS_CLIENT_CERT with REDIS_CLIENT_KEY"
         if certfile:
             context.load_cert_chain(certfile, keyfile, password="")
     except ssl.SSLError as error:
-        raise Refused(f"{given} is not usable PEM: {error.reason or 'damaged'}.") from None
+        if error.reason == "KEY_VALUES_MISMATCH":
+            text = "REDIS_CLIENT_KEY is not the key of REDIS_CLIENT_CERT: give the two of one pair."
+            raise Refused(text) from None
+        reason = (error.reason or "damaged PEM").lower().replace("_", " ")
+        raise Refused(f"{names} cannot be used ({reason}): copy it again, whole.") from None
+    return ca_certs, certfile, keyfile
+
+
+def _file(env: Environment, name: str, wanted: re.Pattern, kind: str) -> str:
+    path = path_of(given := env.text(name))
+    if not path:
+        return ""
+    shown = f"{name} ({given})" if PATH.fullmatch(given) else name
+    try:
+        text = Path(path).read_text(encoding="ascii", errors="replace")
     except OSError as error:
-        raise Refused(f"{given} is neither PEM text nor a file: {error.strerror}.") from None
+        raise Refused(
+            f"{shown} cannot be read: {error.strerror}. Give the path of a PEM file, or its text."
+        ) from None
+    if re.search("BEGIN ENCRYPTED|4,ENCRYPTED", text):
+        raise Refused(f"{shown} is encrypted: give the key that `openssl pkey` makes of it.")
+    if not wanted.search(text):
+        raise Refused(f"{shown} holds no {kind} in PEM form, with its BEGIN and END lines.")
+    return path

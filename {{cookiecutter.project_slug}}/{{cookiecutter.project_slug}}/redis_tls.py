@@ -1,12 +1,10 @@
 """One Redis URL, one TLS policy, for every client that uses it."""
 
 import logging
-import re
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from pathlib import Path
 
 from . import pem_files
 from .environment import Environment, Refused
@@ -19,7 +17,6 @@ HEALTH_CHECK = 25  # seconds; below the idle timeout of every provider (the shor
 TCP = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
 TCP = {getattr(socket, name): value for name, value in TCP.items() if hasattr(socket, name)}
 KEEPALIVE = {"socket_keepalive": True, "socket_keepalive_options": TCP}
-PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,8 @@ class RedisTLS:
         if not self.encrypted:
             return "plain text, not encrypted"
         if not self.verified:
-            return "encrypted, certificate not verified"
+            ignored = " although REDIS_CA_CERTS is set" if self.ca_certs else ""
+            return f"encrypted, certificate not verified{ignored}"
         if self.pinned:
             return "certificate verified, pinned by REDIS_CA_CERTS"
         return "certificate and host name verified"
@@ -98,10 +96,9 @@ class RedisTLS:
 
         if self.pinned:
             try:
-                text = Path(self.ca_certs).read_text(encoding="ascii", errors="replace")
-            except OSError as error:
+                given = pem_files.certificates_of(self.ca_certs)
+            except (OSError, ValueError) as error:
                 raise ConnectionError(f"REDIS_CA_CERTS: {error}") from error
-            given = {ssl.PEM_cert_to_DER_cert(pem) for pem in PEM.findall(text)}
             if given.isdisjoint(_verified_chain(connection._sock)):
                 raise ConnectionError("the server's certificate was not issued by REDIS_CA_CERTS")
 
@@ -120,16 +117,10 @@ def from_environment(env: Environment, name: str, *, production: bool) -> RedisT
     if not text:
         raise Refused(f"{name} is not set: give the URL of your Redis.")
     url, host = read_url(name, text, cert_reqs, env.integer("REDIS_DATABASES"))
-    policy = RedisTLS(
-        url,
-        cert_reqs,
-        check_hostname=env.boolean("REDIS_CHECK_HOSTNAME"),
-        ca_certs=pem_files.path_of(env.text("REDIS_CA_CERTS")),
-        certfile=pem_files.path_of(env.text("REDIS_CLIENT_CERT")),
-        keyfile=pem_files.path_of(env.text("REDIS_CLIENT_KEY")),
-    )
+    policy = RedisTLS(url, cert_reqs, check_hostname=env.boolean("REDIS_CHECK_HOSTNAME"))
     if policy.encrypted:
-        pem_files.check(policy.ca_certs, policy.certfile, policy.keyfile)
+        ca_certs, certfile, keyfile = pem_files.from_environment(env)
+        policy = replace(policy, ca_certs=ca_certs, certfile=certfile, keyfile=keyfile)
     elif production and not is_private(host):
         patterns = env.list("REDIS_ALLOW_PLAINTEXT")
         if not any(pattern.lower() == "true" or fnmatch(host, pattern) for pattern in patterns):

@@ -32,8 +32,12 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or port == 0 or set(host) & set("%;"):
-        raise Refused(f"{name} needs a host and, after a colon, a port between 1 and 65535.")
+    # Plain ASCII: to a resolver the one character of an ideographic full stop is a dot.
+    if not host or port == 0 or not re.fullmatch("[a-z0-9._:-]+", host):
+        raise Refused(
+            f"{name} needs a host and, after a colon, a port between 1 and 65535; a [ or ] in a"
+            " password is percent-encoded (%5B, %5D)."
+        )
     database = parts.path.strip("/")
     if database and (not re.fullmatch("[0-9]{1,5}", database) or int(database) >= databases):
         raise Refused(

@@ -178,6 +178,9 @@ _prefix = {"global_keyprefix": "{" + __package__ + "}:"}
 
 # Celery. Every value that differs from Celery's default has its reason beside it.
 
+for _name in ("BROKER_URL", "CELERY_BROKER", "RESULT_BACKEND"):
+    if env.text(_name):  # `celery` reads it, and overwrites CELERY_BROKER_URL for its process
+        raise Refused(f"{_name} would give the worker another Redis than the web's: unset it.")
 CELERY_BROKER_URL = REDIS.url
 # Celery prefers these variables, as they were written, to the settings.
 for _name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
@@ -219,6 +222,8 @@ if env.text("CELERY_RESULT_BACKEND"):
     # The default is 19 s of retries inside .delay().
     RETRY = {"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5}
     CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {**_prefix, "retry_policy": RETRY}
+else:
+    os.environ.pop("CELERY_RESULT_BACKEND", None)  # to Celery a space is a backend
 
 # Celery's default, pinned: a message with pickle in it could run code.
 CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]

@@ -1,0 +1,67 @@
+"""Run by a service's Python in its folder, with its slug: who is accepted with which pin.
+
+Its last argument is JSON, {"urls": {server: URL}, "pins": {pin: PEM file}}; it prints
+{pin: {server: {"celery": "", "redis-py": "why not"}}}.
+"""
+
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import redis
+from kombu import Connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+sys.path.insert(0, os.getcwd())
+slug, given = sys.argv[1:]
+given = json.loads(given)
+environment = import_module(f"{slug}.environment")
+redis_tls = import_module(f"{slug}.redis_tls")
+
+
+def policy_of(url, pin):
+    defaults = {"REDIS_CERT_REQS": "required", "REDIS_CHECK_HOSTNAME": "false"}
+    defaults |= {"REDIS_DATABASES": "16", "URL": url, "REDIS_CA_CERTS": pin}
+    env = environment.Environment(Path("no-such-file"), defaults)
+    policy = redis_tls.from_environment(env, "URL", production=True)
+    assert policy.pinned
+    return policy
+
+
+def by_celery(policy):
+    with Connection(policy.url, ssl=policy.celery()) as connection:
+        # Which makes a channel, and that sends a PING; connect() would try twice, 2 s apart.
+        connection.transport.establish_connection()
+
+
+def by_redis_py(policy):
+    redis.Redis.from_url(policy.url, **policy.client(), retry=Retry(NoBackoff(), 0)).ping()
+
+
+def why_not(connect, policy):
+    try:
+        connect(policy)
+    except redis.RedisError as error:
+        return str(error)
+    return ""
+
+
+os.environ.pop("REDIS_CA_CERTS", None)
+os.environ.pop("REDIS_CERT_REQS", None)
+print(
+    json.dumps(
+        {
+            pin: {
+                server: {
+                    "celery": why_not(by_celery, policy_of(url, path)),
+                    "redis-py": why_not(by_redis_py, policy_of(url, path)),
+                }
+                for server, url in given["urls"].items()
+            }
+            for pin, path in given["pins"].items()
+        }
+    )
+)

@@ -1,0 +1,138 @@
+"""The whole way on a provider's stand-in: register, the worker mails, follow the link, log in."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.answers import ROWS
+from tests.support.browser import verification_link
+from tests.support.processes import Failed, wait_until
+from tests.support.stand_ins import effective_verification, journeys
+
+JOURNEYS = journeys(ROWS)
+PINNED = {"REDIS_CERT_REQS": "required", "REDIS_CA_CERTS": "herokus"}
+TASK = "authentication.email_utils.send_verification_email"
+WEB_THREADS = 4
+AT_ONCE = 4  # most of the time is waiting
+
+
+def run_all(names, deployment, stand_in, folder, **options):
+    """Take these journeys side by side; {name: error or None}. `folder` is for copies.
+
+    More `options` go to `deployment`.
+    """
+    errors, ways = {}, {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for name in names:
+            provider, pinned = JOURNEYS[name]
+            try:
+                # Baked here, one after the other, while the earlier ones are on their way.
+                place = deployment(provider, **options)
+            except Failed as error:
+                errors[name] = error
+                continue
+            if pinned:
+                (folder / name).mkdir()
+                place = place.copy(folder / name)
+            ways[name] = pool.submit(run, place, stand_in, PINNED if pinned else {})
+    return errors | {name: way.exception() for name, way in ways.items()}
+
+
+def run(place, stand_in, settings):
+    """Take one journey, from an empty Redis to a clean stop."""
+    settings = place.certificates.paths(settings)
+    with stand_in(place.row) as server, place.start(server.given_url, **settings) as service:
+        service.wait_for_status("/healthz", 200, 120)
+        service.wait_for_status("/readyz", 200, 120)
+        browser = service.browser()
+        register(browser, service)
+        works_in_a_worker(place, service)
+        row = place.row | {"cert_reqs": settings.get("REDIS_CERT_REQS", place.row["cert_reqs"])}
+        doctor_is_content(place, row, server.policy)
+        says_its_policy(service, row)
+        if server.has_few_connections:
+            mails_a_crowd(service)
+        if server.idle_timeout:
+            survives_idle_closes(browser, service, server)
+        assert server.info("stats", "rejected_connections") == "0"
+        seen = server.commands_seen()
+        assert seen.get("auth", 0) + seen.get("hello", 0) > 0
+        # Within the 28 s of supervisord.conf, with nothing left over.
+        codes = service.stop(28)
+        assert codes == dict.fromkeys(codes, 0)
+
+
+def register(browser, service):
+    """Register, verify by the link of the e-mail and by nothing less, log in."""
+    assert browser.register("ada", "ada@example.com", "correct horse 7").url == "/accounts/login/"
+    message = service.mailbox.wait("ada@example.com", 30)
+    link = verification_link(message)
+    assert link.startswith(browser.origin)
+    assert not browser.log_in("ada", "correct horse 7"), "logged in before the address is verified"
+    assert browser.get(link).status == 200
+    assert not browser.log_in("ada", "correct horse 7"), "a mail scanner's GET verified the address"
+    assert browser.post(link).url == "/accounts/login/"
+    assert browser.log_in("ada", "correct horse 7")
+    assert len(service.mailbox.messages("ada@example.com")) == 1
+
+
+def works_in_a_worker(place, service):
+    """The task ran in a worker's process, which belongs to the service and is not a web server."""
+    family = service.family()
+    assert "gunicorn" not in family[service.task_pid(TASK)]
+    assert any("gunicorn" in command for command in family.values())
+    if place.remote_control:
+        asked = place.project.run(
+            ["celery", "-A", place.project.slug, "inspect", "registered", "--json"], seconds=60
+        )
+        assert asked.returncode == 0, asked.stderr
+        (tasks,) = json.loads(asked.stdout).values()
+        assert TASK in tasks
+
+
+def doctor_is_content(place, row, policy):
+    """Every probe succeeds; an unverified certificate and an evicting policy are warned of."""
+    code, probes = place.project.doctor()
+    assert code == 0, probes
+    warned = {name for name, probe in probes.items() if probe["state"] == "warn"}
+    expected = {"handshake"} if level(row) == "WARNING" else set()
+    expected |= {"eviction"} if policy.startswith("allkeys") else set()
+    assert warned - {"connections"} == expected, probes
+    assert effective_verification(row) in probes["handshake"]["seen"]
+
+
+def says_its_policy(service, row):
+    """Web, worker and beat say it once each when they start, and loudly if it is weak."""
+    said = re.findall(r"^.* [a-z_]+\.redis_tls: .*$", service.output(), re.MULTILINE)
+    policy = re.escape(effective_verification(row))
+    line = rf"\S+ \S+ {level(row)} MainProcess\[(\d+)\] .*: {policy}"
+    assert len({re.fullmatch(line, text)[1] for text in said}) == len(said) == 3, said
+
+
+def level(row):
+    return "WARNING" if row["tls"] != "none" and row["cert_reqs"] == "none" else "INFO"
+
+
+def mails_a_crowd(service):
+    """As many register at once as the web server has threads: what takes most connections."""
+    addresses = [f"crowd{number}@example.com" for number in range(WEB_THREADS)]
+
+    def register(address):
+        name, _, _ = address.partition("@")
+        service.browser().register(name, address, "correct horse 9")
+        service.mailbox.wait(address, 30)
+
+    with ThreadPoolExecutor(WEB_THREADS) as crowd:
+        list(crowd.map(register, addresses))
+
+
+def survives_idle_closes(browser, service, server):
+    """Once the server has closed what sent the last task, the next is sent all the same."""
+    senders = {number for number, last in server.connections().items() if last == "lpush"}
+    assert senders
+    server.close_idle()
+    wait_until(lambda: not senders & server.connections().keys(), 60, "idle closes")
+    assert server.idle_closes()
+    browser.register("grace", "grace@example.com", "correct horse 8")
+    # Sooner than housekeeping would find out that it was not sent.
+    service.mailbox.wait("grace@example.com", 30)

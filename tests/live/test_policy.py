@@ -1,0 +1,247 @@
+"""One policy: broker, results, probes and other clients connect with the same options."""
+
+import re
+import textwrap
+
+import pytest
+
+from tests.live.asking import report_of
+from tests.live.deployments import PASSWORD
+
+pytestmark = pytest.mark.live
+CLIENTS = {"broker, written", "broker, read", "broker, awaited"}
+CLIENTS |= {"results", "doctor", "/readyz", "redis-py"}
+
+# {policy: (kind of server, settings)}
+POLICIES = {
+    "CA of the system": ("public", {"REDIS_CA_CERTS": None}),
+    "own CA": ("own", {}),
+    "pinned": ("herokus", {"REDIS_CHECK_HOSTNAME": "false", "REDIS_CA_CERTS": "herokus"}),
+    "client certificate": ("asks", {"REDIS_CLIENT_CERT": "cert", "REDIS_CLIENT_KEY": "key"}),
+    "not verified": ("stranger", {"REDIS_CERT_REQS": "none"}),
+    "plain": ("plain", {}),
+}
+
+
+@pytest.fixture
+def server(redis_server, certificates):
+    """server(kind) -> a running RedisServer with that certificate; "asks" wants one of clients."""
+
+    def server(kind):
+        if kind == "plain":
+            return redis_server()
+        if kind == "asks":
+            extra = ["tls-auth-clients yes", f"tls-ca-cert-file {certificates.own.pem}"]
+            return redis_server(certificates.of_own, extra=extra)
+        shown = {
+            "public": certificates.of_public,
+            "own": certificates.of_own,
+            "herokus": certificates.herokus,
+            "stranger": certificates.stranger.issue(),
+        }
+        return redis_server(shown[kind])
+
+    return server
+
+
+@pytest.fixture
+def settings_of(certificates):
+    """settings_of(policy) -> its settings, with paths for the names of files in them."""
+    client = certificates.own.issue("client")
+
+    def settings_of(policy):
+        files = {"cert": str(client.chain), "key": str(client.key)}
+        settings = certificates.paths(POLICIES[policy][1])
+        return {name: files.get(value, value) for name, value in settings.items()}
+
+    return settings_of
+
+
+def options_of(place, *only):
+    """{client: {option: value}} of a configured deployment."""
+    return report_of(place, "options.py", *only)
+
+
+def differences(options):
+    """The options in which any client differs from redis-py with the policy's own."""
+    right = options["redis-py"]
+    return {
+        (client, name)
+        for client, found in options.items()
+        for name in found.keys() | right.keys()
+        if found.get(name) != right.get(name)
+    }
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_client_connects_with_the_same_options(policy, deployment, server, settings_of):
+    kind, _ = POLICIES[policy]
+    right = server(kind)
+    place = deployment("self_hosted")
+    results = {"CELERY_RESULT_BACKEND": right.url(database=1)}
+    place.configure(right.url(), **settings_of(policy), **results)
+    options = options_of(place)
+    assert options.keys() == CLIENTS
+    # Celery passes these options to its results through the TLS ones only, so without TLS results
+    # have redis-py's own: the same but for one.
+    if policy == "plain":
+        mine = options["results"].pop("socket_keepalive_options")
+        others = options["redis-py"]["socket_keepalive_options"]
+        assert set(mine) < set(others)
+        options["results"]["socket_keepalive_options"] = others
+    assert differences(options) == set()
+    assert {found["class"] for found in options.values()} == {"plain" if kind == "plain" else "TLS"}
+    # Each client was let in, with the password.
+    assert right.commands_seen()["ping"] >= len(CLIENTS)
+    if kind != "plain":
+        wanted = "NONE" if policy == "not verified" else "REQUIRED"
+        assert f"CERT_{wanted}" in options["results"]["cert_reqs"]
+        names = policy in ("CA of the system", "own CA", "client certificate")
+        assert options["results"]["check_hostname"] == str(names)
+        assert (options["results"]["redis_connect_func"] != "None") == (policy == "pinned")
+
+
+# {the client that gets another option: (as settings.py sets it, one thing changed)}
+BROKEN = {
+    "results": (
+        "CELERY_REDIS_BACKEND_USE_SSL = RESULTS.celery()",
+        "CELERY_REDIS_BACKEND_USE_SSL = {**RESULTS.celery(), 'ssl_min_version': None}",
+    ),
+    "broker, read": (
+        "CELERY_BROKER_USE_SSL = REDIS.celery()",
+        "CELERY_BROKER_USE_SSL = {**REDIS.celery(), 'ssl_check_hostname': False}",
+    ),
+    "broker, awaited": (
+        "CELERY_BROKER_USE_SSL = REDIS.celery()",
+        "CELERY_BROKER_USE_SSL = {**REDIS.celery(), 'socket_keepalive_options': {}}",
+    ),
+}
+
+
+@pytest.mark.parametrize("client", BROKEN)
+def test_a_client_with_other_options_would_be_seen(client, deployment, server, tmp_path):
+    broken = changed(deployment("self_hosted").copy(tmp_path), *BROKEN[client])
+    right = server("own")
+    broken.configure(right.url(), CELERY_RESULT_BACKEND=right.url(database=1))
+    assert client in {client for client, _ in differences(options_of(broken))}
+
+
+def changed(place, old, new):
+    """The deployment with one line of its settings.py changed."""
+    path = place.project.path / place.project.slug / "settings.py"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    return place
+
+
+def urls_of_impostor(front):
+    """What Celery reads from the environment, in spite of the settings."""
+    url = f"rediss://:{PASSWORD.replace('/', '%2F')}@localhost:{front.port}/0?ssl_cert_reqs=none"
+    return {"CELERY_BROKER_READ_URL": url, "CELERY_BROKER_WRITE_URL": url}
+
+
+def test_celery_variables_cannot_lead_to_another_server(deployment, server, impostor):
+    front, _ = impostor("another CA")
+    right = server("own")
+    place = deployment("self_hosted")
+    place.configure(right.url(), **urls_of_impostor(front))
+    found = options_of(place, "write")
+    assert {options["host"] for options in found.values()} == {f"localhost {right.port}"}
+    assert front.connections == []
+
+
+def test_without_the_settings_they_would_lead_there(deployment, server, impostor, tmp_path):
+    """The proof that the impostor above is reached by whoever believes these variables."""
+    front, _ = impostor("another CA")
+    names = '("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")'
+    broken = changed(
+        deployment("self_hosted").copy(tmp_path), f"for _name in {names}", "for _name in ()"
+    )
+    broken.configure(server("own").url(), **urls_of_impostor(front))
+    found = options_of(broken, "write")
+    assert {options["host"] for options in found.values()} == {f"localhost {front.port}"}
+    assert front.application_bytes
+
+
+@pytest.mark.parametrize("name", ["BROKER_URL", "CELERY_BROKER", "CELERY_BROKER_URL"])
+def test_the_celery_command_verifies_whatever_it_is_given(name, deployment, server, impostor):
+    front, _ = impostor("another CA")
+    place = deployment("self_hosted")
+    for query in ("", "?ssl_cert_reqs=none"):
+        place.configure(
+            server("own").url(), **{name: f"rediss://:pw@localhost:{front.port}/0{query}"}
+        )
+        done = place.project.run(f"celery -A {place.project.slug} inspect ping --timeout 1")
+        assert done.returncode != 0
+    # Refused at start, or at the handshake.
+    assert bool(front.connections) == (name == "CELERY_BROKER_URL")
+    assert front.application_bytes == 0
+
+
+def test_a_loader_or_configuration_of_the_environment_changes_nothing(deployment, server):
+    right = server("own")
+    place = deployment("self_hosted")
+    place.configure(right.url())
+    without = options_of(place, "write")
+    place.configure(right.url(), CELERY_LOADER="default", CELERY_CONFIG_MODULE="no_such_module")
+    assert options_of(place, "write") == without
+
+
+@pytest.mark.parametrize("results", ["redis://localhost:6379/1", "rediss://localhost:6379/1"])
+def test_two_urls_with_two_policies_are_refused(results, deployment):
+    place = deployment("self_hosted")
+    broker = "rediss://h/0" if results.startswith("redis:") else "redis://localhost/0"
+    place.configure(broker, CELERY_RESULT_BACKEND=results)
+    done = place.project.manage("check")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "CELERY_RESULT_BACKEND and REDIS_URL must both be rediss:// or not" in line
+
+
+CACHE = """
+import django, os, redis, sys
+sys.path.insert(0, os.getcwd())
+os.environ["DJANGO_SETTINGS_MODULE"] = sys.argv[1] + ".settings"
+django.setup()
+from django.conf import settings
+from django.core.cache import cache
+value = {"text": "\u00fc", "list": [1, None]}
+cache.set("key", value)
+cache.set("count", 1)
+cache.incr("count")
+assert cache.get("key") == value and cache.get("count") == 2
+client = redis.Redis.from_url(settings.REDIS.url, **settings.REDIS.client())
+for name in sorted(client.keys("*")):
+    print(name.decode(), client.get(name).decode())
+"""
+
+
+def test_the_cache_of_the_readme_keeps_json_over_tls(deployment, server, impostor, tmp_path):
+    place = deployment("self_hosted").copy(tmp_path)
+    project = place.project
+    readme = (project.path / "README.md").read_text()
+    (snippet,) = re.findall(r"^ +CACHES = \{\n(?: {6,}.*\n)+", readme, re.MULTILINE)
+    with open(project.path / project.slug / "settings.py", "a") as settings:
+        settings.write(textwrap.dedent(snippet))
+    right = server("own")
+    place.configure(right.url())
+    done = project.run([str(project.python), "-c", CACHE, project.slug])
+    assert done.returncode == 0, done.stderr
+    prefix = "{" + project.slug + "}:1:"
+    assert done.stdout.splitlines() == [
+        prefix + "count 2",
+        prefix + 'key {"text":"\\u00fc","list":[1,null]}',
+    ]
+    front, _ = impostor("another CA")
+    place.configure(f"rediss://:pw@localhost:{front.port}/0")
+    done = project.run([str(project.python), "-c", CACHE, project.slug])
+    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+    assert front.application_bytes == 0
+    # As Django's own format would be.
+    settings = project.path / project.slug / "settings.py"
+    settings.write_text(settings.read_text().replace('"serializer"', '"client_name"'))
+    right.command("FLUSHALL")
+    place.configure(right.url())
+    done = project.run([str(project.python), "-c", CACHE, project.slug])
+    assert "UnicodeDecodeError" in done.stderr

@@ -1,0 +1,52 @@
+"""The other Pythons that a service may run on; each has an ssl module of its own mind."""
+
+import pytest
+
+from tests.live import journey
+from tests.live.leftovers import nothing_left_in
+from tests.support.processes import run
+from tests.support.pythons import OTHERS, RUNNING, SUPPORTED, find, others
+
+pytestmark = pytest.mark.live
+# A CA of one's own, and a pinned certificate: what Python 3.13 reads more strictly.
+NAMES = ["self_hosted", "heroku_pinned"]
+
+
+@pytest.fixture(scope="module")
+def results(other_python, deployment, stand_in, tmp_path_factory):
+    """{name: error or None} of the journeys on one Python, taken side by side."""
+    folder = tmp_path_factory.mktemp("copies")
+    with nothing_left_in(tmp_path_factory.getbasetemp()):
+        return journey.run_all(NAMES, deployment, stand_in, folder, python=other_python)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_registers_mails_verifies_and_logs_in(name, results):
+    if results[name]:
+        raise results[name]
+
+
+def test_the_service_runs_on_that_python(other_python, deployment):
+    (version,) = [version for version, path in others().items() if path == other_python]
+    shown = deployment("self_hosted", python=other_python).project.run(["python", "--version"])
+    assert shown.stdout.startswith(f"Python {version}.")
+
+
+def test_every_python_found_is_of_the_version_it_is_found_for():
+    assert {RUNNING, *OTHERS} == {RUNNING, *SUPPORTED}
+    assert RUNNING not in others()
+    for version, path in others().items():
+        shown = run([path, "--version"], cwd="/", env={}, seconds=30)
+        assert shown.stdout.startswith(f"Python {version}.")
+
+
+def test_what_does_not_start_or_is_another_version_is_not_found(tmp_path, monkeypatch):
+    shim = tmp_path / "python2.99"
+    shim.write_text("#!/bin/sh\necho 'pyenv: python2.99: command not found' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find("2.99") is None
+    shim.write_text("#!/bin/sh\necho 2.98 /elsewhere/python\n")
+    assert find("2.99") is None
+    shim.write_text("#!/bin/sh\necho 2.99 /elsewhere/python\n")
+    assert find("2.99") == "/elsewhere/python"
