@@ -1,63 +1,479 @@
-"""A server that is not the one: no password reaches it, and everybody says why."""
+"""A server that is not the one: no password reaches it, and everybody says why.
+
+Web and worker run with the commands of the deployment's own files; all bad servers that one
+service meets stand side by side.
+"""
+
+import configparser
+import re
+import shutil
+import socket
+import sqlite3
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 
 import pytest
 
-from tests.live.deployments import PASSWORD
-from tests.support.processes import wait_until
+from tests.answers import ROWS
+from tests.live import impostors
+from tests.live.deployments import ONE_OF_EACH_TARGET, PASSWORD
+from tests.live.impostors import KINDS, MATRIX, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
+from tests.support.browser import Browser, Mailbox
+from tests.support.processes import Failed, wait_until
+from tests.support.service import OUTSIDE_NAME, Service
+from tests.support.tls_front import TLSFront, only_tls_1_1
 
 pytestmark = pytest.mark.live
-REASON = r"certificate verify failed|not issued by REDIS_CA_CERTS"
-PINNED = {"REDIS_CERT_REQS": "required", "REDIS_CA_CERTS": "herokus"}
-VERIFYING = {
-    # Plain redis:// as rendered; a rediss:// URL, when it comes, is verified without a change.
-    "render": ("render", {}),
-    "upstash": ("upstash", {}),
-    "self_hosted": ("self_hosted", {}),
-    "heroku_pinned": ("heroku", PINNED),
-}
+START = 60  # seconds; generous, for all services of a test start at once
+REFUSE = 15  # seconds, counted from when a process is up
+TLS_HANDSHAKE = b"\x16"
+# As typed and percent-encoded.
+SECRET = PASSWORD.partition("$")[0]
+UNVERIFIED = "encrypted, certificate not verified"
+TOTALS = TRIED, ACCEPTED, CONNECTIONS, RECEIVED = (
+    "bad servers tried",
+    "accepted",
+    "connections seen",
+    "bytes received after a handshake",
+)
 
 
 def impostor_url(front):
     return f"rediss://:{PASSWORD.replace('/', '%2F').replace('$', '%24')}@localhost:{front.port}/0"
 
 
-@pytest.mark.parametrize("kind", ["another CA", "public CA, another host"])
-@pytest.mark.parametrize("name", VERIFYING)
-def test_refuses(name, kind, deployment, impostor, certificates, running):
-    front, server = impostor(kind)
-    who, settings = VERIFYING[name]
-    place = deployment(who)
-    service = running(place.start(impostor_url(front), **certificates.paths(settings)))
-    service.wait_for_status("/healthz", 200, 60)
-    for program in service.programs.values():
-        if any(" worker " in command for command in program.family().values()):
-            assert PASSWORD not in program.wait_for(f"consumer: Cannot connect.*({REASON})", 60)[0]
-    wait_until(lambda: front.connections, 5, "a connection to the impostor")
+@dataclass
+class Encounter:
+    """A running service, and the bad server that it was told to use."""
 
-    status, text, seconds = service.status("/readyz")
+    kind: str
+    front: TLSFront
+    service: Service
+    mailbox: Mailbox
+    database: str
+
+    def refused(self):
+        """Assert that worker, web and /readyz refuse, say why, and send nothing before."""
+        why = f".*({KINDS[self.kind]})"
+        self.service.programs["worker"].wait_for("TLS policy for Redis", START)
+        self.says("worker", f"consumer: Cannot connect{why}")
+        self.service.wait_for_status("/healthz", 200, START)
+        assert self.register().url == "/accounts/login/"
+        assert self.users() == ["ada"]
+        self.says("web", f"verification e-mail of user .* not queued yet{why}")
+        status, text, _ = self.service.status("/readyz", REFUSE)
+        assert status == 503, text
+        self.says("web", f"not ready: broker{why}")
+        assert len(self.front.connections) >= impostors.TRIES
+        self.silent()
+
+    def says(self, name, pattern):
+        """Wait until the log of a program says so; fail as soon as it has sent something."""
+        program, front = self.service.programs[name], self.front
+        wait_until(
+            lambda: front.application_bytes or re.search(pattern, program.output()),
+            REFUSE,
+            f"{pattern!r} in the log of the {name}",
+        )
+        assert front.application_bytes == 0
+
+    def silent(self):
+        """Assert that nothing was sent but TLS handshakes, and that no log has the password."""
+        # A connection that was closed at once has no first byte.
+        assert {seen.first_byte for seen in self.front.connections} - {b""} == {TLS_HANDSHAKE}
+        assert self.front.application_bytes == 0
+        assert SECRET not in self.service.output()
+
+    def accepted(self):
+        """Assert that the service works with this server."""
+        self.service.programs["worker"].wait_for(r"celery@\S+ ready", START)
+        self.service.wait_for_status("/healthz", 200, START)
+        self.register()
+        self.mailbox.wait("ada@example.com", START)
+        self.service.wait_for_status("/readyz", 200, START)
+        assert self.front.application_bytes > 0
+        assert SECRET not in self.service.output()
+
+    def register(self):
+        browser = Browser(self.service.port, OUTSIDE_NAME)
+        return browser.register("ada", "ada@example.com", "correct horse 7")
+
+    def users(self):
+        with closing(sqlite3.connect(self.database)) as database:
+            return [
+                name for (name,) in database.execute("SELECT username FROM authentication_user")
+            ]
+
+
+class Totals:
+    """What all tests of this file saw, for the end of the run."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def add(self, what, fronts):
+        row = self.rows.setdefault(what, dict.fromkeys(TOTALS, 0))
+        row[TRIED] += len(fronts)
+        row[ACCEPTED] += sum(bool(front.application_bytes) for front in fronts)
+        row[CONNECTIONS] += sum(len(front.connections) for front in fronts)
+        row[RECEIVED] += sum(front.application_bytes for front in fronts)
+
+    def pytest_terminal_summary(self, terminalreporter):
+        terminalreporter.section("refusal matrix")
+        for what, row in self.rows.items():
+            numbers = ", ".join(f"{number} {name}" for name, number in row.items())
+            terminalreporter.write_line(f"{what}: {numbers}")
+
+
+@pytest.fixture(scope="module")
+def totals(request):
+    found = Totals()
+    request.config.pluginmanager.register(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def database(deployment, tmp_path_factory):
+    """A migrated database, to be copied: the same tables for all."""
+    path = tmp_path_factory.mktemp("database") / "db.sqlite3"
+    place = deployment(ONE_OF_EACH_TARGET[0])
+    commands = place.configure("redis://localhost:6379/0", DATABASE_URL=f"sqlite:///{path}")
+    place.project.predeploy(commands)
+    return path
+
+
+@pytest.fixture
+def meet(tmp_path, certificates, redis_server, database):
+    """meet(place, kinds, strictness, only) -> {kind: Encounter}, all running; `meet.server` is
+    behind them all."""
+    with ExitStack() as stack:
+
+        def meet(place, kinds, strictness, only=("worker", "web")):
+            meet.server = redis_server(port=0, password=None)
+            return {kind: start(place, kind, strictness, only) for kind in kinds}
+
+        def start(place, kind, strictness, only):
+            folder = tmp_path / f"{place.provider}-{kind.replace(' ', '-')}"
+            folder.mkdir()
+            shown = impostors.certificate(kind, place.row, certificates, folder)
+            front = stack.enter_context(impostors.front(kind, shown, meet.server, certificates))
+            mailbox = Mailbox(folder / "mail")
+            tables = shutil.copy(database, folder)
+            commands = place.configure(
+                impostor_url(front),
+                DATABASE_URL=f"sqlite:///{tables}",
+                EMAIL_URL=mailbox.url,
+                **impostors.settings(kind, place.row, strictness, shown, certificates),
+            )
+            commands = alone(place, commands, only)
+            service = place.project.start(commands, logs=folder / "logs")
+            for program in service.programs.values():
+                stack.callback(program.kill)
+            return Encounter(kind, front, service, mailbox, tables)
+
+        yield meet
+
+
+def alone(place, commands, only):
+    """The deployment's own commands for `only` these programs, even if supervisord starts them."""
+    start, environment = commands.start, commands.environment
+    if len(start) == 1:
+        parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+        parser.read(place.project.path / "supervisord.conf")
+        sections = [name for name in parser if name.startswith("program:")]
+        start = {name: parser[name]["command"] for name in sections}
+        environment = dict.fromkeys(start, commands.first_environment())
+    names = {}
+    (names["web"],) = (name for name, command in start.items() if command.startswith("gunicorn "))
+    (names["worker"],) = (name for name, command in start.items() if " worker " in command)
+    return replace(
+        commands,
+        start={program: start[names[program]] for program in only},
+        environment={program: environment[names[program]] for program in only},
+    )
+
+
+def problems(encounters, judge):
+    """{kind: what went wrong} of those for which `judge` fails, all asked at the same time."""
+
+    def problem(encounter):
+        try:
+            judge(encounter)
+        except (AssertionError, Failed) as error:
+            return f"{error}\n{encounter.service.tail()}"
+
+    with ThreadPoolExecutor(len(encounters)) as pool:
+        found = dict(zip(encounters, pool.map(problem, encounters.values()), strict=True))
+    return {kind: text for kind, text in found.items() if text}
+
+
+def listing(failed):
+    return "\n".join(f"{kind}: {text}" for kind, text in failed.items())
+
+
+def verifying(deployment, provider, strictness):
+    """The deployment that verifies: `recommended` is `required`, or needs a pin to become it."""
+    recommended = strictness == "required" or impostors.pinned_itself(ROWS[provider])
+    return deployment(provider, "recommended" if recommended else strictness)
+
+
+@pytest.mark.parametrize(("provider", "strictness"), MATRIX)
+def test_refuses(provider, strictness, deployment, meet, totals):
+    kinds = impostors.refused(ROWS[provider])
+    met = meet(verifying(deployment, provider, strictness), kinds, strictness)
+    failed = problems(met, Encounter.refused)
+    totals.add("verifying services", [each.front for each in met.values()])
+    assert not failed, listing(failed)
+    assert meet.server.commands_seen() == {}
+
+
+@pytest.mark.parametrize(
+    ("provider", "strictness"),
+    [
+        (provider, strictness)
+        for provider, strictness in MATRIX
+        if impostors.accepted(ROWS[provider])
+    ],
+)
+def test_the_pin_and_not_the_name_identifies_the_server(provider, strictness, deployment, meet):
+    kinds = impostors.accepted(ROWS[provider])
+    met = meet(verifying(deployment, provider, strictness), kinds, strictness)
+    assert problems(met, Encounter.accepted) == {}
+    assert meet.server.commands_seen()["hello"] > 0
+
+
+@pytest.mark.parametrize("provider", ROWS)
+def test_without_verification_every_certificate_is_believed_and_it_says_so(
+    provider, deployment, meet, totals
+):
+    """Also the proof that the zeros above are counted."""
+    place = deployment(provider, "none")
+    met = meet(place, KINDS, "none", only=["worker"])
+    failed = problems(met, unverified)
+    fronts = {kind: each.front for kind, each in met.items()}
+    believed = [fronts[kind] for kind in WRONG_CERTIFICATE]
+    totals.add("cert_strictness=none, bad certificates", believed)
+    others = [fronts[kind] for kind in NO_SECURE_CONNECTION]
+    totals.add("cert_strictness=none, the other kinds", others)
+    assert not failed, listing(failed)
+    assert meet.server.commands_seen()["hello"] >= len(believed)
+
+    kind = list(WRONG_CERTIFICATE)[list(ROWS).index(provider) % len(WRONG_CERTIFICATE)]
+    place.configure(impostor_url(fronts[kind]))
+    _, probes = place.project.doctor()
+    assert probes["handshake"]["state"] == "warn"
+    assert UNVERIFIED in probes["handshake"]["seen"]
+    checked = place.project.manage("check", "--deploy")
+    assert f"{place.project.slug}.W001" in checked.stderr
+
+
+def unverified(encounter):
+    """Assert that a worker which does not verify warns of it, and works with any certificate."""
+    worker, front = encounter.service.programs["worker"], encounter.front
+    worker.wait_for(f"WARNING .*TLS policy for Redis: {UNVERIFIED}", START)
+    if encounter.kind in WRONG_CERTIFICATE:
+        worker.wait_for(r"celery@\S+ ready", START)
+        assert front.application_bytes > 0
+    else:
+        worker.wait_for(f"consumer: Cannot connect.*({KINDS[encounter.kind]})", REFUSE)
+        encounter.silent()
+
+
+# What verification rests on, each taken away in redis_tls.py: the matrix above must notice.
+NAME_CHECK = '"ssl_check_hostname": self.verified and self.check_hostname'
+NO_NAME_CHECK = '"ssl_check_hostname": False'
+WEAKENED = {
+    "the host name is not compared": (
+        "self_hosted",
+        ["wrong host", "public CA, another host"],
+        {NAME_CHECK: NO_NAME_CHECK},
+    ),
+    "the pin is not checked": (
+        "memorystore_redis",
+        ["public CA, another host"],
+        {'options["redis_connect_func"] = self._connect': "pass"},
+    ),
+    "no certificate is verified": (
+        "self_hosted",
+        list(WRONG_CERTIFICATE),
+        {'"ssl_cert_reqs": self.cert_reqs': '"ssl_cert_reqs": "none"', NAME_CHECK: NO_NAME_CHECK},
+    ),
+    "old TLS is spoken": (
+        "upstash",
+        ["TLS 1.1 only"],
+        {
+            '"ssl_min_version": ssl.TLSVersion.TLSv1_2': (
+                '"ssl_min_version": ssl.TLSVersion.TLSv1, "ssl_ciphers": "DEFAULT@SECLEVEL=0"'
+            )
+        },
+    ),
+    "no TLS is spoken": (
+        "upstash",
+        ["plain port"],
+        {"RedisTLS(url,": 'RedisTLS(url.replace("rediss:", "redis:"),'},
+    ),
+}
+
+
+@pytest.mark.parametrize("weakness", WEAKENED)
+def test_a_weaker_service_would_be_caught(weakness, deployment, meet, tmp_path):
+    provider, kinds, changes = WEAKENED[weakness]
+    place = deployment(provider).copy(tmp_path / "weaker")
+    change(place.project.path / place.project.slug / "redis_tls.py", changes)
+    met = meet(place, kinds, "required")
+    assert list(problems(met, Encounter.refused)) == kinds
+    assert all(each.front.application_bytes for each in met.values())
+
+
+def change(path, changes):
+    """Replace texts of a file, each of which it must hold once."""
+    text = path.read_text()
+    for old, new in changes.items():
+        assert text.count(old) == 1, f"{path.name} has changed: {old}"
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+# The other programs that connect to Redis
+
+CLIENTS = {
+    "doctor": "python manage.py doctor",
+    "doctor --certificate": "python manage.py doctor --certificate",
+    "celery inspect": "celery -A {slug} inspect ping",
+    "celery status": "celery -A {slug} status",
+    "celery call": "celery -A {slug} call operations.tasks.housekeeping",
+    "celery purge": "celery -A {slug} purge --force",
+    "results": (
+        'python manage.py shell -c "from {slug}.celery import app; app.backend.client.ping()"'
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["another CA", "public CA, another host"])
+@pytest.mark.parametrize("provider", ["upstash", "heroku"])
+def test_no_other_program_talks_to_it(provider, kind, deployment, impostor, certificates):
+    place = deployment(provider)
+    place.configure("rediss://localhost:6379/0")
+    pin = impostors.settings(kind, place.row, "required", certificates.herokus, certificates)
+    met = {name: impostor(kind) for name in CLIENTS}
+
+    def run(name):
+        url = impostor_url(met[name][0])
+        settings = {place.row["url_env"]: url, "CELERY_RESULT_BACKEND": url, **pin}
+        return place.project.run(CLIENTS[name].format(slug=place.project.slug), settings)
+
+    with ThreadPoolExecutor(len(met)) as pool:
+        ended = dict(zip(met, pool.map(run, met), strict=True))
+    for name, done in ended.items():
+        front, server = met[name]
+        output = done.stdout + done.stderr
+        # This one is there to look at certificates that are not known yet.
+        assert (done.returncode == 0) == (name == "doctor --certificate"), (name, output)
+        assert SECRET not in output
+        assert front.connections, name
+        assert front.application_bytes == 0, name
+        assert server.commands_seen() == {}, name
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind"),
+    [("self_hosted", "another CA")]
+    + [(provider, "public CA, another host") for provider in ONE_OF_EACH_TARGET],
+)
+def test_nothing_of_a_whole_deployment_talks_to_it(
+    provider, kind, deployment, impostor, certificates, running, tmp_path
+):
+    """All programs as the target starts them, beat too, whose first task is due at once here."""
+    front, server = impostor(kind)
+    place = deployment(provider).copy(tmp_path / "busy")
+    change(
+        place.project.path / place.project.slug / "settings.py",
+        {'"schedule": 120': '"schedule": 1'},
+    )
+    pin = impostors.settings(kind, place.row, "required", certificates.herokus, certificates)
+    service = running(place.start(impostor_url(front), **pin))
+    service.wait_for_status("/healthz", 200, START)
+    why = f".*({KINDS[kind]})"
+    for said in (f"consumer: Cannot connect{why}", f"beat: Connection error{why}"):
+        wait_until(lambda said=said: re.search(said, service.output()), START, said)
+    status, text, _ = service.status("/readyz")
     assert status == 503, text
-    assert seconds < 5
     code, probes = place.project.doctor()
     assert code == 1
     assert probes["handshake"]["state"] == "fail"
     assert probes["handshake"]["fix"]
     assert probes["auth"]["state"] == "not reached"
-    assert PASSWORD not in str(probes)
-
     assert front.application_bytes == 0
     assert server.commands_seen() == {}
-    assert PASSWORD not in service.output()
+    assert SECRET not in service.output() + str(probes)
     service.stop(28)
 
 
-def test_unverified_it_would_have_been_told_the_password(deployment, impostor, running):
-    """Heroku's documented exception, and the proof that the zeros above are counted."""
-    front, server = impostor("another CA")
-    place = deployment("heroku")
-    service = running(place.start(impostor_url(front)))
-    wait_until(lambda: front.application_bytes, 60, "a byte after the handshake")
+# The bad servers themselves: nothing but their flaw keeps a client away
+
+
+def hello(front, context):
+    """Speak TLS to it; return the version and the answer to a PING."""
+    sock = socket.create_connection(("localhost", front.port), 10)
+    with context.wrap_socket(sock, server_hostname="localhost") as tls:
+        tls.sendall(b"PING\r\n")
+        return tls.version(), tls.recv(100)
+
+
+@pytest.fixture
+def open_front(redis_server, certificates, tmp_path):
+    """open_front(kind) -> the running front of a row whose CA is one's own."""
+    with ExitStack() as stack:
+
+        def open_front(kind):
+            row = ROWS["self_hosted"]
+            shown = impostors.certificate(kind, row, certificates, tmp_path)
+            server = redis_server(port=0, password=None)
+            return stack.enter_context(impostors.front(kind, shown, server, certificates))
+
+        yield open_front
+
+
+def test_the_server_of_tls_1_1_serves_those_who_speak_it(open_front, certificates):
+    context = ssl.create_default_context(cafile=certificates.own.pem)
+    only_tls_1_1(context)
+    front = open_front("TLS 1.1 only")
+    assert hello(front, context) == ("TLSv1.1", b"+PONG\r\n")
+    assert front.application_bytes == len(b"PING\r\n")
+
+
+def test_the_server_of_client_certificates_serves_those_who_have_one(open_front, certificates):
+    client = certificates.own.issue("client")
+    context = ssl.create_default_context(cafile=certificates.own.pem)
+    context.load_cert_chain(client.chain, client.key)
+    assert hello(open_front("no client certificate"), context) == ("TLSv1.3", b"+PONG\r\n")
+
+
+def test_the_doctor_asks_a_plain_port_for_no_more_than_a_pong(open_front, deployment):
+    """To tell a port without TLS from a server that ends connections."""
+    front = open_front("plain port")
+    place = deployment("upstash")
+    place.configure(impostor_url(front))
     code, probes = place.project.doctor()
-    assert "not verified" in probes["handshake"]["seen"]
-    seen = server.commands_seen()
-    assert seen.get("auth", 0) + seen.get("hello", 0) > 0
-    service.stop(28)
+    assert code == 1
+    assert probes["handshake"]["state"] == "fail"
+    assert {seen.plain for seen in front.connections if seen.received} == {b"PING\r\n"}
+
+
+def test_a_plain_port_counts_what_is_not_a_handshake(open_front):
+    front = open_front("plain port")
+    with socket.create_connection(("localhost", front.port), 10) as sock:
+        sock.sendall(b"PING\r\n")
+        assert sock.recv(100) == b"+PONG\r\n"
+    assert front.application_bytes == len(b"PING\r\n")
+    assert front.connections[0].first_byte == b"P"
+
+
+@pytest.mark.parametrize("kind", WRONG_CERTIFICATE)
+def test_a_bad_certificate_serves_those_who_do_not_look(kind, open_front):
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    assert hello(open_front(kind), context) == ("TLSv1.3", b"+PONG\r\n")

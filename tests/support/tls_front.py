@@ -9,32 +9,44 @@ import signal
 import socket
 import ssl
 import threading
+import warnings
+
+HANDSHAKE_TIMEOUT = 10  # seconds
 
 
 @dataclasses.dataclass
 class Seen:
-    """What one connection did. TLS begins with b"\\x16"; `received` counts decrypted bytes."""
+    """What one connection did. TLS begins with b"\\x16"; `received` counts decrypted bytes.
+
+    On a plain port `received` counts what is not part of a TLS handshake, and `plain` is all of it.
+    """
 
     first_byte: bytes = b""
     tls: str = ""
     refusal: str = ""
     received: int = 0
+    plain: bytes = b""
 
 
 class TLSFront:
     """Listens on loopback, in a thread of its own; a context manager.
 
-    `upstream` is a (host, port) pair or the path of a Unix socket. `chain` and `key` are PEM files.
-    With `client_ca`, a PEM file too, clients must show a certificate of that CA.
+    `upstream` is a (host, port) pair or the path of a Unix socket. `chain` and `key` are PEM files;
+    without them the port is plain. With `client_ca`, a PEM file too, clients must show a
+    certificate of that CA. With `outdated` it speaks TLS 1.1 and nothing newer.
     """
 
-    def __init__(self, upstream, chain, key, *, port=0, client_ca=None):
+    def __init__(self, upstream, chain=None, key=None, *, port=0, client_ca=None, outdated=False):
         self._upstream = upstream
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(chain, key)
+        self._context = None
+        if chain:
+            self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._context.load_cert_chain(chain, key)
         if client_ca:
             self._context.load_verify_locations(client_ca)
             self._context.verify_mode = ssl.CERT_REQUIRED
+        if outdated:
+            only_tls_1_1(self._context)
         self.port = port
         self.connections = []
 
@@ -54,7 +66,8 @@ class TLSFront:
             "handshakes": self.handshakes,
             "application_bytes": self.application_bytes,
             "connections": [
-                dataclasses.asdict(seen) | {"first_byte": seen.first_byte.hex()}
+                dataclasses.asdict(seen)
+                | {"first_byte": seen.first_byte.hex(), "plain": seen.plain.hex()}
                 for seen in self.connections
             ],
         }
@@ -101,41 +114,37 @@ class TLSFront:
             await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, sock):
-        sock.setblocking(False)
         seen = Seen()
         self.connections.append(seen)
+        with sock:
+            sock.setblocking(False)
+            await self._talk(sock, seen)
+
+    async def _talk(self, sock, seen):
+        client = _Plain(self._loop, sock, seen)
         try:
             await self._readable(sock)
             seen.first_byte = sock.recv(1, socket.MSG_PEEK)
-            reader = asyncio.StreamReader()
-            protocol = asyncio.StreamReaderProtocol(reader)
-            transport, _ = await self._loop.connect_accepted_socket(
-                lambda: protocol, sock, ssl=self._context, ssl_handshake_timeout=10
-            )
+            if self._context:
+                client = _Encrypted(self._loop, sock, seen, self._context)
+                await asyncio.wait_for(client.shake_hands(), HANDSHAKE_TIMEOUT)
+            upstream = await self._connect()
         except OSError as error:
             seen.refusal = str(error) or type(error).__name__
-            sock.close()
+            await client.hear_out()
             return
-        seen.tls = transport.get_extra_info("ssl_object").version()
-        client = asyncio.StreamWriter(transport, protocol, reader, self._loop)
-        try:
-            answers, server = await self._connect()
-        except OSError as error:
-            seen.refusal = f"upstream: {error}"
-            transport.abort()
-            return
-        ways = [
-            self._loop.create_task(self._pass_on(reader, server, seen)),
-            self._loop.create_task(self._pass_on(answers, client)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for writer in (server, client):
-                writer.close()
+        with upstream:
+            server = _Peer(self._loop, upstream)
+            ways = [
+                self._loop.create_task(self._pass_on(client, server)),
+                self._loop.create_task(self._pass_on(server, client)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
 
     async def _readable(self, sock):
         ready = self._loop.create_future()
@@ -146,17 +155,113 @@ class TLSFront:
             self._loop.remove_reader(sock)
 
     async def _connect(self):
-        if isinstance(self._upstream, tuple):
-            return await asyncio.open_connection(*self._upstream)
-        return await asyncio.open_unix_connection(str(self._upstream))
+        by_port = isinstance(self._upstream, tuple)
+        sock = socket.socket(socket.AF_INET if by_port else socket.AF_UNIX)
+        try:
+            sock.setblocking(False)
+            await self._loop.sock_connect(sock, self._upstream if by_port else str(self._upstream))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
-    async def _pass_on(self, reader, writer, seen=None):
+    async def _pass_on(self, source, target):
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                if seen is not None:
-                    seen.received += len(data)
-                writer.write(data)
-                await writer.drain()
+            while data := await source.read():
+                await target.write(data)
+
+
+class _Peer:
+    """One side of a connection."""
+
+    def __init__(self, loop, sock):
+        self._loop = loop
+        self._sock = sock
+
+    async def read(self):
+        return await self._loop.sock_recv(self._sock, 65536)
+
+    async def write(self, data):
+        await self._loop.sock_sendall(self._sock, data)
+
+
+class _Plain(_Peer):
+    """A client whose bytes are passed on as they are."""
+
+    def __init__(self, loop, sock, seen):
+        super().__init__(loop, sock)
+        self._seen = seen
+
+    async def read(self):
+        data = await super().read()
+        self._seen.plain += data
+        self._seen.received = _outside_of_handshakes(self._seen.plain)
+        return data
+
+    async def hear_out(self):
+        """Read what still comes: else a reset could overtake the alert that says what is wrong."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                while await super().read():
+                    continue
+
+
+class _Encrypted(_Plain):
+    """A client that speaks TLS. By hand, for asyncio keeps back the alert of a failed handshake."""
+
+    def __init__(self, loop, sock, seen, context):
+        super().__init__(loop, sock, seen)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    async def shake_hands(self):
+        while True:
+            try:
+                self._tls.do_handshake()
+                self._seen.tls = self._tls.version()
+                return
+            except ssl.SSLWantReadError:
+                pass
+            finally:
+                await super().write(self._outgoing.read())
+            await self._receive()
+
+    async def read(self):
+        while True:
+            try:
+                data = self._tls.read(65536)
+            except ssl.SSLWantReadError:
+                await self._receive()
+            else:
+                self._seen.received += len(data)
+                return data
+
+    async def write(self, data):
+        self._tls.write(data)
+        await super().write(self._outgoing.read())
+
+    async def _receive(self):
+        data = await _Peer.read(self)
+        if not data:
+            raise ConnectionResetError("the client left")
+        self._incoming.write(data)
+
+
+def only_tls_1_1(context):
+    """Make an ssl.SSLContext speak the version that was retired in 2021, and no other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+
+
+def _outside_of_handshakes(data):
+    """How many bytes are not part of a TLS handshake or alert record."""
+    position = 0
+    while position < len(data) and data[position] in (0x15, 0x16):
+        position += 5 + int.from_bytes(data[position + 3 : position + 5], "big")
+    return max(0, len(data) - position)
 
 
 def main():

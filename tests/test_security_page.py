@@ -1,0 +1,75 @@
+"""docs/security.md: the refusal matrix has the kinds and the counts of the live tests."""
+
+import re
+
+import pytest
+
+from tests.answers import ROOT, ROWS, STRICTNESS
+from tests.live.impostors import KINDS, MATRIX, TRIES, VERIFYING, counts
+
+PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
+COMMAND = "./script/test tests/live/test_impostors.py"
+
+
+def table(heading, page=PAGE):
+    """{first cell: the other cells} of the table whose first heading this is."""
+    _, _, after = page.partition(f"| {heading} |")
+    rows = []
+    for line in after.splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return {first: rest for first, *rest in rows}
+
+
+def stale(page):
+    """What the page says of the refusal matrix, and is not so."""
+    published = table("What", page)
+    found = [
+        f"{what}: {number} are tried"
+        for what, number in counts().items()
+        if published.get(what, [""])[0] != str(number) or f"`{COMMAND}`" not in published[what]
+    ]
+    if f"at least {TRIES * counts()[VERIFYING]} connections" not in page:
+        found.append("the number of connections differs")
+    if list(table("Bad server", page)) != list(KINDS):
+        found.append("the kinds of bad servers differ")
+    return found
+
+
+def test_the_page_has_the_kinds_and_the_counts_of_the_live_tests():
+    assert stale(PAGE) == []
+
+
+@pytest.mark.parametrize("what", counts())
+def test_another_count_would_be_noticed(what):
+    number = counts()[what]
+    assert f"| {what} | {number} |" in PAGE
+    page = PAGE.replace(f"| {what} | {number} |", f"| {what} | {number + 1} |")
+    assert stale(page) == [f"{what}: {number} are tried"]
+
+
+def test_another_kind_would_be_noticed():
+    assert "| expired |" in PAGE
+    assert stale(PAGE.replace("| expired |", "| outdated |")) != []
+
+
+def test_the_command_of_every_count_exists():
+    for what, cells in table("What").items():
+        (path,) = re.findall(r"`\./script/test ([^\s`]+)", cells[-1])
+        assert (ROOT / path).is_file(), what
+
+
+def test_every_row_meets_bad_servers_in_both_ways_to_verify():
+    assert len(MATRIX) == len(set(MATRIX)) == 2 * len(ROWS)
+
+
+@pytest.mark.parametrize("provider", ROWS)
+def test_recommended_is_one_of_the_others_to_the_byte(baked, provider):
+    """So the bad servers need not be met a third time."""
+    files = {
+        strictness: baked(redis_provider=provider, cert_strictness=strictness).files
+        for strictness in STRICTNESS
+    }
+    assert files["recommended"] == files[ROWS[provider]["cert_reqs"]]
+    assert files["required"] != files["optional"] != files["none"]
