@@ -1,11 +1,16 @@
 """docs/security.md: the refusal matrix has the kinds and the counts of the live tests."""
 
 import re
+import sys
 
 import pytest
 
 from tests.answers import ROOT, ROWS, STRICTNESS
-from tests.live.impostors import KINDS, MATRIX, TRIES, VERIFYING, counts
+from tests.support.refusals import KINDS, TRIES, VERIFYING, counts, matrix
+
+sys.path.insert(0, str(ROOT / "script"))
+
+import providers_table  # noqa: E402 (script/ is a folder of commands)
 
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
 COMMAND = "./script/test tests/live/test_impostors.py"
@@ -27,10 +32,10 @@ def stale(page):
     published = table("What", page)
     found = [
         f"{what}: {number} are tried"
-        for what, number in counts().items()
+        for what, number in counts(ROWS).items()
         if published.get(what, [""])[0] != str(number) or f"`{COMMAND}`" not in published[what]
     ]
-    if f"at least {TRIES * counts()[VERIFYING]} connections" not in page:
+    if f"at least {TRIES * counts(ROWS)[VERIFYING]} connections" not in page:
         found.append("the number of connections differs")
     if list(table("Bad server", page)) != list(KINDS):
         found.append("the kinds of bad servers differ")
@@ -41,12 +46,13 @@ def test_the_page_has_the_kinds_and_the_counts_of_the_live_tests():
     assert stale(PAGE) == []
 
 
-@pytest.mark.parametrize("what", counts())
+@pytest.mark.parametrize("what", counts(ROWS))
 def test_another_count_would_be_noticed(what):
-    number = counts()[what]
+    number = counts(ROWS)[what]
     assert f"| {what} | {number} |" in PAGE
     page = PAGE.replace(f"| {what} | {number} |", f"| {what} | {number + 1} |")
     assert stale(page) == [f"{what}: {number} are tried"]
+    assert providers_table.counted(page, ROWS) == PAGE
 
 
 def test_another_kind_would_be_noticed():
@@ -61,7 +67,7 @@ def test_the_command_of_every_count_exists():
 
 
 def test_every_row_meets_bad_servers_in_both_ways_to_verify():
-    assert len(MATRIX) == len(set(MATRIX)) == 2 * len(ROWS)
+    assert len(matrix(ROWS)) == len(set(matrix(ROWS))) == 2 * len(ROWS)
 
 
 @pytest.mark.parametrize("provider", ROWS)

@@ -111,7 +111,7 @@ def unknown_host(world):
     return "rediss://:pw@no-such-host.invalid:6379/0"
 
 
-@case("connect", "onnection refused")
+@case("connect", "connection refused")
 def nobody_listens(world):
     return f"rediss://:pw@localhost:{free_port()}/0"
 
@@ -126,7 +126,7 @@ def packets_are_dropped(world):
     return f"rediss://:pw@127.0.0.1:{address[1]}/0"
 
 
-@case("handshake", "Timeout")
+@case("handshake", "timeout")
 def port_says_nothing(world):
     return f"rediss://:pw@localhost:{world.silent()[1]}/0"
 
@@ -164,7 +164,7 @@ def self_signed(world):
     return world.redis(world.certificates.herokus).url()
 
 
-@case("handshake", "REDIS_CA_CERTS")
+@case("handshake", "not issued by REDIS_CA_CERTS")
 def public_certificate_instead_of_the_pinned_one(world):
     world.settings["REDIS_CHECK_HOSTNAME"] = "false"
     return world.redis(world.certificates.of_public).url()
@@ -284,7 +284,7 @@ def policy_that_spares_queues(world):
     return world.redis(policy="volatile-lru").url()
 
 
-@case("memory", "No task is taken when it is full", seen="MB used of 4.0", state="warn")
+@case("memory", "No task is taken when it is full", seen="MiB used, of 4.0", state="warn")
 def hardly_memory_left(world):
     return filled(world, 0.93)
 
@@ -353,7 +353,7 @@ def no_worker(world):
     return world.redis().url()
 
 
-@case("round trip", "See that celery_worker runs")
+@case("round trip", "Read the worker's log")
 def no_worker_and_no_remote_control(world):
     world.settings["CELERY_REMOTE_CONTROL"] = "false"
     return world.redis().url()
@@ -439,14 +439,14 @@ def server(redis_server, certificates):
 
 @pytest.fixture
 def worker(place, server, running, tmp_path):
-    """worker(project) -> a worker alone, ready, as a Program."""
+    """worker(project, url) -> a worker alone, ready, as a Program."""
 
-    def start(project=place.project):
+    def start(project=place.project, url=None):
         program = Program(
             "worker",
             [str(project.python), "-m", "celery", "-A", project.slug, "worker", "-c", "1"],
             cwd=project.path,
-            env=project.environment({"REDIS_URL": server.url()}),
+            env=project.environment({"REDIS_URL": url or server.url()}),
             log=tmp_path / "worker.log",
         )
         running(Service(project, None, {"worker": program}))
@@ -475,7 +475,7 @@ def test_beat_is_silent(place, server, worker):
         assert code == 1
         assert {name for name in PROBES if probes[name]["state"] != "ok"} == {"beat"}
         assert probes["beat"]["state"] == "fail"
-        assert "celery_beat runs" in probes["beat"]["fix"]
+        assert "see that beat runs" in probes["beat"]["fix"]
     assert probes["beat"]["seen"] == "last housekeeping: never"
 
 
@@ -507,6 +507,27 @@ def test_a_busy_worker_is_not_an_absent_one(place, server, worker):
     assert code == 1
     assert probes["round trip"]["state"] == "fail"
     assert re.match(r"celery@\S+ is there: it is busy", probes["round trip"]["fix"])
+
+
+def test_the_acl_of_the_readme_suffices(place, redis_server, certificates, worker):
+    """For web, worker, beat and the doctor, and nothing of it is refused."""
+    readme = (place.project.path / "README.md").read_text()
+    name, rights = re.search(r"^ +ACL SETUSER (\S+) (.*)$", readme, re.MULTILINE).groups()
+    rights = rights.replace("PASSWORD", "pw")
+
+    def url(rights):
+        server = redis_server(certificates.of_own, extra=[f"user {name} {rights}"])
+        return server, re.sub("//.*@", f"//{name}:pw@", server.url())
+
+    server, allowed = url(rights)
+    worker(url=allowed)
+    code, probes = place.project.doctor(env={"REDIS_URL": allowed})
+    assert code == 0
+    assert {probe["state"] for probe in probes.values()} == {"ok"}, probes
+    assert server.command("ACL", "LOG", "COUNT") == "0"
+
+    probes = place.project.doctor(env={"REDIS_URL": url(rights.replace("+info", ""))[1]})[1]
+    assert probes["eviction"]["seen"] == "unknown"
 
 
 def test_waits_for_what_is_still_starting(place, server, worker):

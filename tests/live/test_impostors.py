@@ -10,23 +10,29 @@ import shutil
 import socket
 import sqlite3
 import ssl
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from tests.answers import ROWS
 from tests.live import impostors
 from tests.live.deployments import ONE_OF_EACH_TARGET, PASSWORD
-from tests.live.impostors import KINDS, MATRIX, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
+from tests.live.leftovers import nothing_left_in
+from tests.support import refusals
 from tests.support.browser import Browser, Mailbox
 from tests.support.processes import Failed, wait_until
+from tests.support.redis_server import RedisServer
+from tests.support.refusals import KINDS, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
 from tests.support.service import OUTSIDE_NAME, Service
 from tests.support.tls_front import TLSFront, only_tls_1_1
 
 pytestmark = pytest.mark.live
 START = 60  # seconds; generous, for all services of a test start at once
+AT_ONCE = 3  # meetings, of up to nine services each; most of the time is waiting
 REFUSE = 15  # seconds, counted from when a process is up
 TLS_HANDSHAKE = b"\x16"
 # As typed and percent-encoded.
@@ -66,7 +72,7 @@ class Encounter:
         status, text, _ = self.service.status("/readyz", REFUSE)
         assert status == 503, text
         self.says("web", f"not ready: broker{why}")
-        assert len(self.front.connections) >= impostors.TRIES
+        assert len(self.front.connections) >= refusals.TRIES
         self.silent()
 
     def says(self, name, pattern):
@@ -95,6 +101,17 @@ class Encounter:
         self.service.wait_for_status("/readyz", 200, START)
         assert self.front.application_bytes > 0
         assert SECRET not in self.service.output()
+
+    def believed(self):
+        """Assert that a worker which does not verify warns of it, and works if it can."""
+        worker = self.service.programs["worker"]
+        worker.wait_for(f"WARNING .*TLS policy for Redis: {UNVERIFIED}", START)
+        if self.kind in WRONG_CERTIFICATE:
+            worker.wait_for(r"celery@\S+ ready", START)
+            assert self.front.application_bytes > 0
+        else:
+            worker.wait_for(f"consumer: Cannot connect.*({KINDS[self.kind]})", REFUSE)
+            self.silent()
 
     def register(self):
         browser = Browser(self.service.port, OUTSIDE_NAME)
@@ -135,7 +152,7 @@ def totals(request):
 
 
 @pytest.fixture(scope="module")
-def database(deployment, tmp_path_factory):
+def tables(server_program, deployment, tmp_path_factory):
     """A migrated database, to be copied: the same tables for all."""
     path = tmp_path_factory.mktemp("database") / "db.sqlite3"
     place = deployment(ONE_OF_EACH_TARGET[0])
@@ -144,36 +161,65 @@ def database(deployment, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def meet(tmp_path, certificates, redis_server, database):
-    """meet(place, kinds, strictness, only) -> {kind: Encounter}, all running; `meet.server` is
-    behind them all."""
-    with ExitStack() as stack:
+class Meeting:
+    """Services of one deployment, each told to use a bad server of another kind, all running.
 
-        def meet(place, kinds, strictness, only=("worker", "web")):
-            meet.server = redis_server(port=0, password=None)
-            return {kind: start(place, kind, strictness, only) for kind in kinds}
+    A context manager; `server` is behind all bad servers.
+    """
 
-        def start(place, kind, strictness, only):
-            folder = tmp_path / f"{place.provider}-{kind.replace(' ', '-')}"
-            folder.mkdir()
-            shown = impostors.certificate(kind, place.row, certificates, folder)
-            front = stack.enter_context(impostors.front(kind, shown, meet.server, certificates))
-            mailbox = Mailbox(folder / "mail")
-            tables = shutil.copy(database, folder)
-            commands = place.configure(
-                impostor_url(front),
-                DATABASE_URL=f"sqlite:///{tables}",
-                EMAIL_URL=mailbox.url,
-                **impostors.settings(kind, place.row, strictness, shown, certificates),
-            )
-            commands = alone(place, commands, only)
-            service = place.project.start(commands, logs=folder / "logs")
-            for program in service.programs.values():
-                stack.callback(program.kill)
-            return Encounter(kind, front, service, mailbox, tables)
+    def __init__(self, place, kinds, strictness, tables, only=("worker", "web")):
+        self.place = place
+        self.kinds = kinds
+        self.strictness = strictness
+        self.tables = tables
+        self.only = only
 
-        yield meet
+    def __enter__(self):
+        with ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self.server = stack.enter_context(RedisServer(port=0))
+            self.met = {kind: self._start(kind, stack) for kind in self.kinds}
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    @property
+    def fronts(self):
+        return {kind: each.front for kind, each in self.met.items()}
+
+    def problems(self, judge):
+        """{kind: what went wrong} of those for which `judge` fails, all asked at the same time."""
+
+        def problem(encounter):
+            try:
+                judge(encounter)
+            except (AssertionError, Failed) as error:
+                return f"{error}\n{encounter.service.tail()}"
+
+        with ThreadPoolExecutor(len(self.met)) as pool:
+            found = dict(zip(self.met, pool.map(problem, self.met.values()), strict=True))
+        return {kind: text for kind, text in found.items() if text}
+
+    def _start(self, kind, stack):
+        place, certificates = self.place, self.place.certificates
+        folder = self.folder / kind.replace(" ", "-")
+        folder.mkdir()
+        shown = impostors.certificate(kind, place.row, certificates, folder)
+        front = stack.enter_context(impostors.front(kind, shown, self.server, certificates))
+        mailbox = Mailbox(folder / "mail")
+        tables = shutil.copy(self.tables, folder)
+        commands = place.configure(
+            impostor_url(front),
+            DATABASE_URL=f"sqlite:///{tables}",
+            EMAIL_URL=mailbox.url,
+            **impostors.settings(kind, place.row, self.strictness, shown, certificates),
+        )
+        service = place.project.start(alone(place, commands, self.only), logs=folder / "logs")
+        for program in service.programs.values():
+            stack.callback(program.kill)
+        return Encounter(kind, front, service, mailbox, tables)
 
 
 def alone(place, commands, only):
@@ -195,90 +241,82 @@ def alone(place, commands, only):
     )
 
 
-def problems(encounters, judge):
-    """{kind: what went wrong} of those for which `judge` fails, all asked at the same time."""
-
-    def problem(encounter):
-        try:
-            judge(encounter)
-        except (AssertionError, Failed) as error:
-            return f"{error}\n{encounter.service.tail()}"
-
-    with ThreadPoolExecutor(len(encounters)) as pool:
-        found = dict(zip(encounters, pool.map(problem, encounters.values()), strict=True))
-    return {kind: text for kind, text in found.items() if text}
-
-
 def listing(failed):
     return "\n".join(f"{kind}: {text}" for kind, text in failed.items())
 
 
 def verifying(deployment, provider, strictness):
     """The deployment that verifies: `recommended` is `required`, or needs a pin to become it."""
-    recommended = strictness == "required" or impostors.pinned_itself(ROWS[provider])
+    recommended = strictness == "required" or refusals.pinned_itself(ROWS[provider])
     return deployment(provider, "recommended" if recommended else strictness)
 
 
-@pytest.mark.parametrize(("provider", "strictness"), MATRIX)
-def test_refuses(provider, strictness, deployment, meet, totals):
-    kinds = impostors.refused(ROWS[provider])
-    met = meet(verifying(deployment, provider, strictness), kinds, strictness)
-    failed = problems(met, Encounter.refused)
-    totals.add("verifying services", [each.front for each in met.values()])
-    assert not failed, listing(failed)
-    assert meet.server.commands_seen() == {}
+def refuses(place, strictness, tables, totals):
+    with Meeting(place, refusals.refused(place.row), strictness, tables) as meeting:
+        failed = meeting.problems(Encounter.refused)
+        totals.add("verifying services", meeting.fronts.values())
+        assert not failed, listing(failed)
+        assert meeting.server.commands_seen() == {}
 
 
-@pytest.mark.parametrize(
-    ("provider", "strictness"),
-    [
-        (provider, strictness)
-        for provider, strictness in MATRIX
-        if impostors.accepted(ROWS[provider])
-    ],
-)
-def test_the_pin_and_not_the_name_identifies_the_server(provider, strictness, deployment, meet):
-    kinds = impostors.accepted(ROWS[provider])
-    met = meet(verifying(deployment, provider, strictness), kinds, strictness)
-    assert problems(met, Encounter.accepted) == {}
-    assert meet.server.commands_seen()["hello"] > 0
+def believes(place, strictness, tables, totals):
+    with Meeting(place, KINDS, strictness, tables, only=["worker"]) as meeting:
+        failed = meeting.problems(Encounter.believed)
+        fronts = meeting.fronts
+        believed = [fronts[kind] for kind in WRONG_CERTIFICATE]
+        totals.add("cert_strictness=none, bad certificates", believed)
+        others = [fronts[kind] for kind in NO_SECURE_CONNECTION]
+        totals.add("cert_strictness=none, the other kinds", others)
+        assert not failed, listing(failed)
+        assert meeting.server.commands_seen()["hello"] >= len(believed)
+
+        # Another kind for each row: a doctor for every one of them would take too long.
+        kind = list(WRONG_CERTIFICATE)[list(ROWS).index(place.provider) % len(WRONG_CERTIFICATE)]
+        place.configure(impostor_url(fronts[kind]))
+        _, probes = place.project.doctor()
+        assert probes["handshake"]["state"] == "warn"
+        assert UNVERIFIED in probes["handshake"]["seen"]
+        checked = place.project.manage("check", "--deploy")
+        assert f"{place.project.slug}.W001" in checked.stderr
 
 
-@pytest.mark.parametrize("provider", ROWS)
-def test_without_verification_every_certificate_is_believed_and_it_says_so(
-    provider, deployment, meet, totals
-):
+@pytest.fixture(scope="module")
+def results(request, deployment, tables, totals, tmp_path_factory):
+    """{(provider, strictness): a Future} of all meetings that were selected, side by side."""
+    chosen = [item for item in request.session.items if item.path == request.path]
+    pairs = [item.callspec.params["pair"] for item in chosen if "results" in item.fixturenames]
+    with nothing_left_in(tmp_path_factory.getbasetemp()), ThreadPoolExecutor(AT_ONCE) as pool:
+        found = {}
+        for provider, strictness in pairs:
+            # Baked here, one after the other, while the earlier ones are on their way; each has
+            # a folder of its own, for a meeting changes the settings of its deployment.
+            if strictness == "none":
+                place, meeting = deployment(provider, "none"), believes
+            else:
+                place, meeting = verifying(deployment, provider, strictness), refuses
+            place = place.copy(tmp_path_factory.mktemp(f"{provider}-{strictness}-meeting"))
+            found[provider, strictness] = pool.submit(meeting, place, strictness, tables, totals)
+        return found
+
+
+@pytest.mark.parametrize("pair", refusals.matrix(ROWS), ids="-".join)
+def test_refuses(pair, results):
+    results[pair].result()
+
+
+@pytest.mark.parametrize("pair", [(provider, "none") for provider in ROWS], ids="-".join)
+def test_without_verification_every_certificate_is_believed_and_it_says_so(pair, results):
     """Also the proof that the zeros above are counted."""
-    place = deployment(provider, "none")
-    met = meet(place, KINDS, "none", only=["worker"])
-    failed = problems(met, unverified)
-    fronts = {kind: each.front for kind, each in met.items()}
-    believed = [fronts[kind] for kind in WRONG_CERTIFICATE]
-    totals.add("cert_strictness=none, bad certificates", believed)
-    others = [fronts[kind] for kind in NO_SECURE_CONNECTION]
-    totals.add("cert_strictness=none, the other kinds", others)
-    assert not failed, listing(failed)
-    assert meet.server.commands_seen()["hello"] >= len(believed)
-
-    kind = list(WRONG_CERTIFICATE)[list(ROWS).index(provider) % len(WRONG_CERTIFICATE)]
-    place.configure(impostor_url(fronts[kind]))
-    _, probes = place.project.doctor()
-    assert probes["handshake"]["state"] == "warn"
-    assert UNVERIFIED in probes["handshake"]["seen"]
-    checked = place.project.manage("check", "--deploy")
-    assert f"{place.project.slug}.W001" in checked.stderr
+    results[pair].result()
 
 
-def unverified(encounter):
-    """Assert that a worker which does not verify warns of it, and works with any certificate."""
-    worker, front = encounter.service.programs["worker"], encounter.front
-    worker.wait_for(f"WARNING .*TLS policy for Redis: {UNVERIFIED}", START)
-    if encounter.kind in WRONG_CERTIFICATE:
-        worker.wait_for(r"celery@\S+ ready", START)
-        assert front.application_bytes > 0
-    else:
-        worker.wait_for(f"consumer: Cannot connect.*({KINDS[encounter.kind]})", REFUSE)
-        encounter.silent()
+@pytest.mark.parametrize("strictness", refusals.STRICT)
+@pytest.mark.parametrize("provider", [key for key in ROWS if refusals.accepted(ROWS[key])])
+def test_the_pin_and_not_the_name_identifies_the_server(provider, strictness, deployment, tables):
+    place = verifying(deployment, provider, strictness)
+    with Meeting(place, refusals.accepted(place.row), strictness, tables) as meeting:
+        assert meeting.problems(Encounter.accepted) == {}
+        assert meeting.server.commands_seen()["hello"] > 0
 
 
 # What verification rests on, each taken away in redis_tls.py: the matrix above must notice.
@@ -318,13 +356,13 @@ WEAKENED = {
 
 
 @pytest.mark.parametrize("weakness", WEAKENED)
-def test_a_weaker_service_would_be_caught(weakness, deployment, meet, tmp_path):
+def test_a_weaker_service_would_be_caught(weakness, deployment, tables, tmp_path):
     provider, kinds, changes = WEAKENED[weakness]
     place = deployment(provider).copy(tmp_path / "weaker")
     change(place.project.path / place.project.slug / "redis_tls.py", changes)
-    met = meet(place, kinds, "required")
-    assert list(problems(met, Encounter.refused)) == kinds
-    assert all(each.front.application_bytes for each in met.values())
+    with Meeting(place, kinds, "required", tables) as meeting:
+        assert list(meeting.problems(Encounter.refused)) == kinds
+        assert all(front.application_bytes for front in meeting.fronts.values())
 
 
 def change(path, changes):

@@ -6,12 +6,19 @@ CA = (
     "REDIS_CA_CERTS must hold the CA that signed this certificate. If it does, another server"
     " answers: compare with `manage.py doctor --certificate`."
 )
-PASSWORD = "Put the right user name and password into the URL, before the host: USER:PASSWORD@HOST."
+PASSWORD = (
+    "Put the right user name and password into the URL, percent-encoded, before the host:"
+    " USER:PASSWORD@HOST."
+)
+UNVERIFIED = (
+    "Set REDIS_CERT_REQS=required, and REDIS_CA_CERTS unless a public CA issued the certificate:"
+    " `manage.py doctor --certificate` prints it."
+)
 SILENT = "Nobody answers: look at host and port, the firewall and the allow list."
 
 # The first part that is found in the text counts.
 CAUSES = {
-    "REDIS_CA_CERTS": CA,
+    "not issued by REDIS_CA_CERTS": CA,
     "self-signed certificate in": CA,
     "self-signed certificate": "Put it into REDIS_CA_CERTS: `manage.py doctor --certificate`. If"
     " one is there, the server's was renewed or another server answers: compare the two.",
@@ -41,15 +48,15 @@ CAUSES = {
     "used memory >": "Memory is full, and no task is taken: delete what is not needed, or take"
     " a larger plan.",
     "read only replica": "Use the host of the primary: this one is a replica.",
-    "onnection refused": "Nothing listens there: start Redis, or correct host and port.",
+    "connection refused": "Nothing listens there: start Redis, or correct host and port.",
     "timed out": SILENT,
-    "Timeout": SILENT,
+    "timeout": SILENT,
 }
 
 # A connection that ended without a word: these need a closer look.
-OPAQUE = re.compile(r"EOF|reset by|roken pipe|closed by|imed out|Timeout|WRONG_VERSION|RECORD")
+OPAQUE = re.compile("(?i)EOF|reset by|broken pipe|closed by|time(d )?out|wrong_version|record")
 TLS = "The port speaks TLS: use rediss://."
-NOT_TLS = "The port does not speak TLS: use redis://, or the server's TLS port."
+NOT_TLS = "The port does not speak TLS: use the server's TLS port, or, inside a private network, redis://."
 FULL = (
     "The server ends every connection at once: it has none left (close some clients, or take a"
     " larger plan), or its allow list lacks this machine."
@@ -59,4 +66,4 @@ ENDED = "The server ended the connection: is it restarting? Its log tells more."
 
 def fix_of(text: str) -> str:
     """What to do about an error text; empty if it is not known."""
-    return next((fix for part, fix in CAUSES.items() if part in text), "")
+    return next((fix for part, fix in CAUSES.items() if part.lower() in text.lower()), "")

@@ -36,7 +36,7 @@ class Trouble(Exception):
     """What a probe saw, what to do, and whether the next probes can still run (state warn)."""
 
     def __init__(self, seen: object, fix: str = "", state: str = "fail"):
-        self.seen, self.state = str(seen), state
+        self.seen, self.state = " ".join(str(seen).split()), state  # in one line
         # redis-py keeps the first word of an error in the name of its class only.
         self.fix = fix or causes.fix_of(f"{type(seen).__name__} {seen}")
 
@@ -59,14 +59,15 @@ def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
         try:
             yield Result(name, "ok", probe())
         except (Trouble, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
-            trouble = error if isinstance(error, Trouble) else Trouble(error)
             if isinstance(error, DatabaseError):
-                trouble.fix = "Look at DATABASE_URL and at the database server; then migrate."
+                fix = "Redis is not at fault: look at DATABASE_URL and its server, and migrate."
+                error = Trouble(f"SQL database: {error}", fix)
+            trouble = error if isinstance(error, Trouble) else Trouble(error)
             failed = trouble.state == "fail"
             yield Result(name, trouble.state, trouble.seen, trouble.fix)
 
 
-class Path:
+class Way:
     """The way to Redis and through a worker, one step at a time, with the options of Celery.
 
     The handshake fails if the server's certificate expires within `fail_within` days.
@@ -116,8 +117,7 @@ class Path:
         if days < self.fail_within:
             raise Trouble(seen, renew)
         if not self.policy.verified:
-            fix = "Set REDIS_CERT_REQS=required; for a self-signed certificate also REDIS_CA_CERTS:"
-            raise Trouble(seen, f"{fix} `manage.py doctor --certificate` prints it.", "warn")
+            raise Trouble(seen, causes.UNVERIFIED, "warn")
         if days < EXPIRES_SOON:
             raise Trouble(seen, renew, "warn")
         return seen
@@ -144,16 +144,18 @@ class Path:
         if "used_memory" not in self.info:
             return "unknown"
         used, limit = (self.info.get(name, 0) / 2**20 for name in ("used_memory", "maxmemory"))
-        seen = f"{used:.1f} MB used of {f'{limit:.1f}' if limit else 'all that the server has'}"
-        if used > limit * NEARLY_FULL > 0:
+        seen = f"{used:.1f} MiB used, {f'of {limit:.1f}' if limit else 'no limit set'}"
+        if limit and used > limit * NEARLY_FULL:
             raise Trouble(seen, "No task is taken when it is full: take a larger plan.", "warn")
         return seen
 
     def connections(self) -> str:
-        used = self.info.get("connected_clients", 0)
+        used = self.info.get("connected_clients")
         limit = self.info.get("maxclients") or settings.REDIS_MAX_CONNECTIONS
-        seen = f"{used or 'unknown'} of {limit or 'unknown'} used"
-        if used > limit * NEARLY_FULL > 0:
+        if used is None:
+            return "unknown"
+        seen = f"{used} of {limit or 'unknown'} used"
+        if limit and used > limit * NEARLY_FULL:
             raise Trouble(seen, causes.fix_of("max number of clients"), "warn")
         return seen
 
@@ -161,7 +163,7 @@ class Path:
         self.client.close()  # it may have been the last one that the server had left
         with self.client_of(self.policy.url) as client:
             self.log_in(client)
-        return f"{self.url.path.strip('/') or 0} can be used"
+        return f"number {self.url.path.strip('/') or 0} can be selected"
 
     @cached_property
     def info(self) -> dict:
@@ -183,10 +185,10 @@ class Path:
 
         Listens for so many seconds to what the server has to say about it.
         """
-        seen = []
-
-        def look(connection):
-            self.policy.check_pin(connection)
+        connection = self.client.connection_pool.make_connection()
+        connection.redis_connect_func = self.policy.check_pin  # in place of what logs in
+        try:
+            connection.connect()
             sock = connection._sock
             if listen:
                 sock.settimeout(listen)
@@ -194,15 +196,9 @@ class Path:
                     sock.recv(1)
             # getpeercert() has no fields for a certificate that was not verified.
             fields = sock._sslobj.get_unverified_chain()[0].get_info()
-            seen.extend([sock.version(), sock.cipher()[0], sock.getpeercert(True), fields])
-
-        connection = self.client.connection_pool.make_connection()
-        connection.redis_connect_func = look  # in place of what sends the password
-        try:
-            connection.connect()
+            return sock.version(), sock.cipher()[0], sock.getpeercert(True), fields
         finally:
             connection.disconnect()
-        return tuple(seen)
 
     def look_closer(self, error: Exception) -> str:
         """Why a connection ended without a word. Nothing secret is sent to find out."""
@@ -211,7 +207,7 @@ class Path:
         try:
             if not self.policy.encrypted:
                 url = self.url._replace(scheme="rediss").geturl()
-                Path(replace(self.policy, url=url, cert_reqs="none")).shake_hands()
+                Way(replace(self.policy, url=url, cert_reqs="none")).shake_hands()
                 return causes.TLS
             if known := self.greeting():
                 return known
@@ -296,20 +292,16 @@ def answered(names: list[str]) -> str:
 def who_is_there() -> str:
     """Whether workers are absent, or busy, or busy with other queues."""
     if not settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL:
-        return "See that celery_worker runs, with this URL and queue, and is not busy: its log."
+        return "Read the worker's log: it is absent, busy, or has another URL or queue."
     replies = current_app.control.ping(timeout=1)
     names = ", ".join(name for reply in replies for name in reply)
     if not names:
-        return "No worker is there: see that celery_worker runs, with this URL. Read its log."
+        return "No worker is there: see that one runs, with this URL, and read its log."
     return f"{names} is there: it is busy, or consumes other queues (worker option -Q)."
 
 
 def beat() -> str:
-    try:
-        return heartbeat()
-    except Trouble as trouble:
-        trouble.fix = "Workers answer, so see that celery_beat runs, and read its log."
-        raise
+    return heartbeat("Workers answer, so see that beat runs, and read its log.")
 
 
 @cache
@@ -326,19 +318,19 @@ def broker() -> str:
     return "PONG"
 
 
-def database() -> str:
+def sql() -> str:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return "answers"
 
 
-def heartbeat() -> str:
+def heartbeat(fix: str = "See that worker and beat run, and read their logs.") -> str:
     """Housekeeping ran lately: beat, broker, worker and database work together."""
     row = Heartbeat.objects.filter(name=HOUSEKEEPING).first()
+    seen = f"last housekeeping: {f'{row.at:%Y-%m-%d %H:%M:%S} UTC' if row else 'never'}"
     if row is None or row.at < timezone.now() - HEARTBEAT_TIMEOUT:
-        fix = "See that celery_worker and celery_beat run, and read their logs."
-        raise Trouble(f"last housekeeping: {row and row.at or 'never'}", fix)
-    return f"last housekeeping: {row.at}"
+        raise Trouble(seen, fix)
+    return seen
 
 
-READY = {"database": database, "broker": broker, "heartbeat": heartbeat}
+READY = {"database": sql, "broker": broker, "heartbeat": heartbeat}

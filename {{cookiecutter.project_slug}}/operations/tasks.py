@@ -15,7 +15,7 @@ ROUND_TRIP = "round trip "
 ROUND_TRIP_TIMEOUT = 10  # seconds
 
 
-def beat(name: str, worker: str):
+def leave_heartbeat(name: str, worker: str):
     where = {"worker": f"{worker}, process {os.getpid()}"}
     Heartbeat.objects.update_or_create(name=name, defaults=where)
 
@@ -24,7 +24,7 @@ def beat(name: str, worker: str):
 @shared_task(bind=True, priority=0, expires=120)
 def housekeeping(self):
     """Every 120 s: the heartbeat of beat, broker, worker and database, and what is overdue."""
-    beat(HOUSEKEEPING, self.request.hostname)
+    leave_heartbeat(HOUSEKEEPING, self.request.hostname)
     email_utils.queue_pending()
     forgotten = timezone.now() - timedelta(hours=1)
     Heartbeat.objects.filter(name__startswith=ROUND_TRIP, at__lt=forgotten).delete()
@@ -33,4 +33,4 @@ def housekeeping(self):
 @shared_task(bind=True, priority=0, expires=ROUND_TRIP_TIMEOUT)
 def answer(self, token: str):
     """The worker's half of the doctor's round trip."""
-    beat(ROUND_TRIP + token, self.request.hostname)
+    leave_heartbeat(ROUND_TRIP + token, self.request.hostname)

@@ -5,6 +5,8 @@ import os
 from django.conf import settings
 from django.core.checks import Tags, Warning, register
 
+from operations import causes
+
 
 def connections() -> int:
     """Connections to Redis that web, worker, beat and /readyz hold at most, counted on a server."""
@@ -26,8 +28,7 @@ def tls(app_configs, **kwargs):
         yield warning(
             1,
             "REDIS_CERT_REQS=none: whoever is on the path to Redis can read the password.",
-            "Set REDIS_CERT_REQS=required; for a self-signed certificate also REDIS_CA_CERTS,"
-            " which `python manage.py doctor --certificate` prints.",
+            causes.UNVERIFIED,
         )
     if os.environ.get("REDIS_ALLOW_PLAINTEXT", "").strip():
         yield warning(

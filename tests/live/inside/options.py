@@ -58,7 +58,7 @@ with app.connection_for_write() as write, app.connection_for_read() as read:
     }
     if not only:
         clients["results"] = app.backend.client.connection_pool
-        clients["doctor"] = probes.Path().client.connection_pool
+        clients["doctor"] = probes.Way().client.connection_pool
         clients["/readyz"] = probes.ready_client().connection_pool
         policy = settings.REDIS
         clients["redis-py"] = redis.Redis.from_url(policy.url, **policy.client()).connection_pool

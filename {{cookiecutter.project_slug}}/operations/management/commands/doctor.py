@@ -21,7 +21,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        wait = "try again until all is well, for at most so long"
+        wait = "start again until all is well, for so long"
         parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help=wait)
         days = "fail if the server's certificate expires within so many days"
         parser.add_argument("--fail-within", type=float, default=-inf, metavar="DAYS", help=days)
@@ -32,9 +32,9 @@ class Command(BaseCommand):
         if options["certificate"]:
             return self.print_certificate()
         deadline = time.monotonic() + options["wait"]
-        results = []
         while True:
-            for result in probes.run(probes.Path(fail_within=options["fail_within"]).probes()):
+            results = []
+            for result in probes.run(probes.Way(fail_within=options["fail_within"]).probes()):
                 results.append(result)
                 if not options["json"]:
                     self.print_result(result)
@@ -42,7 +42,8 @@ class Command(BaseCommand):
             if healthy or time.monotonic() >= deadline:
                 break
             time.sleep(1)
-            results.clear()
+            if not options["json"]:
+                self.stdout.write("\nOnce more:\n")
         if options["json"]:
             report = {"healthy": healthy, "probes": [vars(result) for result in results]}
             self.stdout.write(json.dumps(report, indent=2))
@@ -57,7 +58,7 @@ class Command(BaseCommand):
 
     def print_certificate(self):
         """Not verified: that is for whoever reads it, by the fingerprint."""
-        path = probes.Path(replace(settings.REDIS, cert_reqs="none"))
+        path = probes.Way(replace(settings.REDIS, cert_reqs="none"))
         if not path.policy.encrypted:
             raise CommandError("The URL is redis://: there is no certificate.", returncode=2)
         try:
@@ -69,6 +70,6 @@ class Command(BaseCommand):
             f"# {path.host} port {path.port}: {probes.describe(fields)}\n"
             f"# Names {', '.join(name for _, name in fields.get('subjectAltName', ())) or '-'}\n"
             f"# SHA-256 {sha256(der).digest().hex(':').upper()}\n"
-            f"# Compare the fingerprint with your provider's before you trust it.\n"
+            f"# Compare the fingerprint with the server's, asked for in another way.\n"
             + ssl.DER_cert_to_PEM_cert(der).strip()
         )
