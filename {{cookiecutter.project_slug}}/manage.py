@@ -16,3 +16,5 @@ if __name__ == "__main__":
             print(end.code, file=sys.stderr)
             sys.exit(2)
         raise
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells do for Ctrl-C

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.live.asking import ANSWERED, EVERY_PYTHON, ask, python_of, report_of
-from tests.support.certificates import Certificate, self_signed
+from tests.support.certificates import Authority, Certificate, self_signed
 
 pytestmark = pytest.mark.live
 PINNED = {"REDIS_CERT_REQS": "required"}
@@ -69,6 +69,24 @@ ACCEPTED = {
     "old and new": {"self-signed", "renewed"},
     "a stranger's CA": {"leaf", "leaf's sister"},
 }
+
+
+def test_a_whole_chain_pins_its_leaf_and_not_whom_else_its_ca_signed_for(
+    deployment, redis_server, certificates, tmp_path
+):
+    """As `openssl s_client -showcerts` prints it, with a public CA in it."""
+    between = Authority(tmp_path, "Public CA in between", parent=certificates.public)
+    mine, others = between.issue("mine.example"), between.issue("attacker.example")
+    assert mine.chain.read_text().count("BEGIN CERTIFICATE") == 2
+    place = deployment("heroku")
+    place.configure(redis_server(mine).url(), **PINNED, REDIS_CA_CERTS=str(mine.chain))
+    assert ask(place) == ANSWERED
+    impostor = redis_server(others)
+    place.configure(impostor.url(), **PINNED, REDIS_CA_CERTS=str(mine.chain))
+    code, text = ask(place)
+    assert code != 0
+    assert "not issued by REDIS_CA_CERTS" in text
+    assert impostor.commands_seen() == {}
 
 
 @EVERY_PYTHON

@@ -56,6 +56,10 @@ REFUSED = {
         "REDIS_CA_CERTS",
         {"REDIS_CHECK_HOSTNAME": "false", "REDIS_CA_CERTS": None},
     ),
+    "pin of a public CA": (
+        "REDIS_CA_CERTS",
+        {"REDIS_CHECK_HOSTNAME": "false", "REDIS_CA_CERTS": "public.pem"},
+    ),
     "CA is not there": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "/no/such/ca.pem"}),
     "CA is a folder": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "folder"}),
     "CA is empty": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "empty.pem"}),
@@ -125,7 +129,7 @@ WORDS = {
     "database is a word": "0 to 15",
     "query": "would win over REDIS_CERT_REQS",
     "plain and public": "public host redis.example.com",
-    "CA is a folder": "Is a directory. Give the path of a PEM file, or its text.",
+    "CA is a folder": "it is no file. Give the path of a PEM file, or its text.",
     "CA is empty": "empty.pem) holds no certificate",
     "CA is a key": "holds no certificate",
     "CA is the text of a key": "holds no certificate",
@@ -164,6 +168,7 @@ def environment(deployment, certificates, tmp_path_factory):
         files[name].write_text(text)
     files |= {
         "client.pem": client.chain,
+        "public.pem": certificates.public.pem,
         "client.key": client.key,
         "other.key": other.key,
     }

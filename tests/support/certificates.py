@@ -26,11 +26,11 @@ class Certificate:
 class Authority:
     """A certificate authority: `pem` is the file a client trusts, `name` what issuer lines show."""
 
-    def __init__(self, folder, name):
-        """Make a new one; its files go to `folder`, which must exist."""
+    def __init__(self, folder, name, parent=None):
+        """Make a new one, below the authority `parent` if given; its files go to `folder`."""
         self.name = name
         self._folder = Path(folder)
-        self._ca = trustme.CA(organization_name=name)
+        self._ca = parent._ca.create_child_ca() if parent else trustme.CA(organization_name=name)
         self._issued = 0
         self.pem = self._folder / f"{_file_name(name)}-ca.pem"
         self._ca.cert_pem.write_to_path(self.pem)

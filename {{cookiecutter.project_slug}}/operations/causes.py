@@ -14,7 +14,11 @@ UNVERIFIED = (
     "Set REDIS_CERT_REQS=required, and REDIS_CA_CERTS unless a public CA issued the certificate:"
     " `manage.py doctor --certificate` prints it."
 )
-SILENT = "Nobody answers: look at host and port, the firewall and the allow list."
+SILENT = (
+    "Nobody answers: look at host and port, the firewall and the allow list; or, where the steps"
+    " before were ok, at the load of the server."
+)
+ENDED = "The server ended the connection: is it restarting? Its log tells more."
 
 # The first part that is found in the text counts.
 CAUSES = {
@@ -34,6 +38,10 @@ CAUSES = {
     " REDIS_CLIENT_KEY), or shares no cipher.",
     "UNKNOWN_CA": "The server does not know the CA of REDIS_CLIENT_CERT.",
     "CERTIFICATE_EXPIRED": "Renew the certificate in REDIS_CLIENT_CERT.",
+    "No such file": "REDIS_CA_CERTS, REDIS_CLIENT_CERT or REDIS_CLIENT_KEY is gone: restore it.",
+    "Protocol Error": "Something else than Redis answers there: correct host and port.",
+    "unknown command": "Redis 6 or newer is needed, with no command renamed that the ACL in the"
+    " README names.",
     "Authentication required": PASSWORD,
     "username-password": PASSWORD,
     "no permissions": "Allow it to the user of the URL: the README has the ACL that is needed.",
@@ -48,9 +56,12 @@ CAUSES = {
     "used memory >": "Memory is full, and no task is taken: delete what is not needed, or take"
     " a larger plan.",
     "read only replica": "Use the host of the primary: this one is a replica.",
+    "MasterDownError": "Use the host of the primary: this one is a replica that has lost it.",
+    "not enough good replicas": "The server waits for its replicas: look at them.",
     "connection refused": "Nothing listens there: start Redis, or correct host and port.",
     "timed out": SILENT,
     "timeout": SILENT,
+    "closed by": ENDED,
 }
 
 # A connection that ended without a word: these need a closer look.
@@ -59,9 +70,13 @@ TLS = "The port speaks TLS: use rediss://."
 NOT_TLS = "The port does not speak TLS: use the server's TLS port, or, inside a private network, redis://."
 FULL = (
     "The server ends every connection at once: it has none left (close some clients, or take a"
-    " larger plan), or its allow list lacks this machine."
+    " larger plan), its allow list lacks this machine, or nothing runs behind its load balancer."
 )
-ENDED = "The server ended the connection: is it restarting? Its log tells more."
+
+
+def without_arguments(text: str) -> str:
+    """The text without the arguments that Redis repeats of a command it does not know."""
+    return re.sub(",? with args beginning with:.*", "", text)
 
 
 def fix_of(text: str) -> str:

@@ -26,6 +26,7 @@ from .models import Heartbeat
 from .tasks import HOUSEKEEPING, ROUND_TRIP, ROUND_TRIP_TIMEOUT, answer
 
 TIMEOUT = 5  # seconds for each step
+LISTEN = 3  # seconds for what a server may have to say unasked
 READY_TIMEOUT = 1.5  # seconds for each step of /readyz, which answers within 5
 HEARTBEAT_TIMEOUT = timedelta(seconds=300)  # housekeeping runs every 120
 EXPIRES_SOON = 14  # days
@@ -36,7 +37,8 @@ class Trouble(Exception):
     """What a probe saw, what to do, and whether the next probes can still run (state warn)."""
 
     def __init__(self, seen: object, fix: str = "", state: str = "fail"):
-        self.seen, self.state = " ".join(str(seen).split()), state  # in one line
+        # In one line, and without the password, which is an argument of HELLO.
+        self.seen, self.state = causes.without_arguments(" ".join(str(seen).split())), state
         # redis-py keeps the first word of an error in the name of its class only.
         self.fix = fix or causes.fix_of(f"{type(seen).__name__} {seen}")
 
@@ -58,13 +60,17 @@ def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
             continue
         try:
             yield Result(name, "ok", probe())
-        except (Trouble, OSError, redis.RedisError, OperationalError, DatabaseError) as error:
-            if isinstance(error, DatabaseError):
-                fix = "Redis is not at fault: look at DATABASE_URL and its server, and migrate."
-                error = Trouble(f"SQL database: {error}", fix)
+            continue
+        except (Trouble, OSError, redis.RedisError, OperationalError) as error:
             trouble = error if isinstance(error, Trouble) else Trouble(error)
-            failed = trouble.state == "fail"
-            yield Result(name, trouble.state, trouble.seen, trouble.fix)
+        except DatabaseError as error:
+            fix = "Redis is not at fault: look at DATABASE_URL and its server, and migrate."
+            trouble = Trouble(f"SQL database: {error}", fix)
+        except Exception as error:  # a doctor that crashes explains nothing
+            fix = "This is none of the known causes: read the text, and settings.py."
+            trouble = Trouble(f"{type(error).__name__}: {error}", fix)
+        failed = trouble.state == "fail"
+        yield Result(name, trouble.state, trouble.seen, trouble.fix)
 
 
 class Way:
@@ -86,7 +92,7 @@ class Way:
 
     def probes(self) -> dict[str, Callable[[], str]]:
         way = (self.resolve, self.connect, self.handshake, self.auth, self.ping)
-        server = (self.eviction, self.memory, self.connections, self.database)
+        server = (self.eviction, self.memory, self.connections, self.database, self.results)
         tasks = (queues, round_trip, consumers, beat)
         return {step.__name__.replace("_", " "): step for step in (*way, *server, *tasks)}
 
@@ -165,6 +171,14 @@ class Way:
             self.log_in(client)
         return f"number {self.url.path.strip('/') or 0} can be selected"
 
+    def results(self) -> str:
+        if not hasattr(settings, "RESULTS"):
+            return "off"
+        way = Way(settings.RESULTS)
+        with way.client_of(way.policy.url) as client:
+            way.log_in(client)
+        return f"{way.host} port {way.port} can be used"
+
     @cached_property
     def info(self) -> dict:
         """INFO, which says what CONFIG would and is refused less often; empty if it is refused."""
@@ -190,13 +204,14 @@ class Way:
         try:
             connection.connect()
             sock = connection._sock
+            # getpeercert() has no fields for a certificate that was not verified.
+            fields = sock._sslobj.get_unverified_chain()[0].get_info()
+            seen = sock.version(), sock.cipher()[0], sock.getpeercert(True), fields
             if listen:
                 sock.settimeout(listen)
                 with suppress(TimeoutError):
                     sock.recv(1)
-            # getpeercert() has no fields for a certificate that was not verified.
-            fields = sock._sslobj.get_unverified_chain()[0].get_info()
-            return sock.version(), sock.cipher()[0], sock.getpeercert(True), fields
+            return seen
         finally:
             connection.disconnect()
 
@@ -204,6 +219,8 @@ class Way:
         """Why a connection ended without a word. Nothing secret is sent to find out."""
         if not causes.OPAQUE.search(str(error)):
             return ""
+        if "WRONG_VERSION" in str(error):
+            return causes.NOT_TLS
         try:
             if not self.policy.encrypted:
                 url = self.url._replace(scheme="rediss").geturl()
@@ -211,14 +228,14 @@ class Way:
                 return causes.TLS
             if known := self.greeting():
                 return known
-            self.shake_hands(listen=1)
+            self.shake_hands(listen=LISTEN)
         except (OSError, redis.RedisError) as closer:
             return causes.fix_of(f"{closer} {error}") or causes.ENDED
         return causes.fix_of(str(error)) or causes.ENDED
 
     def greeting(self) -> str:
         """What it means that the port ends a connection at once, or answers a plain PING."""
-        with socket.create_connection((self.host, self.port), 1) as sock, suppress(OSError):
+        with socket.create_connection((self.host, self.port), LISTEN) as sock, suppress(OSError):
             with suppress(TimeoutError):
                 if not sock.recv(1):
                     return causes.FULL
@@ -234,7 +251,12 @@ def describe(fields: dict) -> str:
     for field in ("subject", "issuer"):
         parts = dict(part[0] for part in fields[field])
         names.append(f"{field} {parts.get('commonName') or parts.get('organizationName') or '-'}")
-    return ", ".join([*names, f"expires {fields['notAfter']}"])
+    return printable(", ".join([*names, f"expires {fields['notAfter']}"]))
+
+
+def printable(text: str) -> str:
+    """Whoever made the certificate could else write over what a terminal shows."""
+    return "".join(character for character in text if character.isprintable())
 
 
 def queue_names() -> list[str]:
@@ -272,6 +294,9 @@ def consumers() -> str:
 
 def answered(names: list[str]) -> str:
     """Send a task through each queue; the worker that answered last, or Trouble."""
+    if current_app.conf.task_always_eager:
+        fix = "Tasks run in the process that sends them: unset it."
+        raise Trouble("CELERY_TASK_ALWAYS_EAGER is set", fix)
     tokens = {uuid.uuid4().hex: name for name in names}
     for token, name in tokens.items():
         answer.apply_async([token], queue=name)

@@ -37,6 +37,12 @@ def certificates_of(path: str) -> set[bytes]:
     return {ssl.PEM_cert_to_DER_cert(pem) for pem in CERTIFICATE.findall(text)}
 
 
+def hold_a_public_ca(path: str) -> bool:
+    """Whether one of the certificates is a CA that the system trusts anyway."""
+    system = ssl.create_default_context().get_ca_certs(binary_form=True)
+    return not certificates_of(path).isdisjoint(system)
+
+
 def from_environment(env: Environment) -> tuple[str, str, str]:
     """Paths of CA, client certificate and key ("" if not given), or Refused.
 
@@ -70,6 +76,8 @@ def _file(env: Environment, name: str, wanted: re.Pattern, kind: str) -> str:
         return ""
     shown = f"{name} ({given})" if PATH.fullmatch(given) else name
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError(0, "it is no file")  # reading a pipe or a device may never end
         text = Path(path).read_text(encoding="ascii", errors="replace")
     except OSError as error:
         raise Refused(

@@ -14,8 +14,8 @@ TIMEOUT = 5  # seconds; without it a connection to a black hole blocks a web req
 HEALTH_CHECK = 25  # seconds; below the idle timeout of every provider (the shortest is 150)
 # The kernel gives up on a silent peer after 20 s, before kombu can take a message from one
 # connection and lose it on another (that needs less than polling interval + health check).
-TCP = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
-TCP = {getattr(socket, name): value for name, value in TCP.items() if hasattr(socket, name)}
+_TCP = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+TCP = {getattr(socket, name): value for name, value in _TCP.items() if hasattr(socket, name)}
 KEEPALIVE = {"socket_keepalive": True, "socket_keepalive_options": TCP}
 
 
@@ -87,23 +87,19 @@ class RedisTLS:
         return options
 
     def check_pin(self, connection):
-        """Raise ConnectionError unless the verified chain holds a certificate of REDIS_CA_CERTS.
+        """Raise ConnectionError unless REDIS_CA_CERTS holds the leaf or the root CA.
 
-        redis-py adds REDIS_CA_CERTS to the system's CAs: with the host name unchecked, anybody's
-        public certificate would do.
+        redis-py adds it to the system's CAs: anybody's public certificate would do otherwise.
         """
         from redis.exceptions import ConnectionError
 
         if self.pinned:
-            try:
-                given = pem_files.certificates_of(self.ca_certs)
-            except (OSError, ValueError) as error:
-                raise ConnectionError(f"REDIS_CA_CERTS: {error}") from error
-            if given.isdisjoint(_verified_chain(connection._sock)):
+            given = pem_files.certificates_of(self.ca_certs)
+            if given.isdisjoint(_leaf_and_root(connection._sock)):
                 raise ConnectionError("the server's certificate was not issued by REDIS_CA_CERTS")
 
     def _connect(self, connection):
-        """redis-py calls this after the handshake, before it sends the password."""
+        # redis-py calls this after the handshake, before it sends the password.
         self.check_pin(connection)
         connection.on_connect()
 
@@ -134,13 +130,19 @@ def from_environment(env: Environment, name: str, *, production: bool) -> RedisT
             " public certificate would be accepted. `REDIS_CERT_REQS=none python manage.py doctor"
             " --certificate` prints the server's."
         )
+    if policy.pinned and pem_files.hold_a_public_ca(policy.ca_certs):
+        raise Refused(
+            "REDIS_CA_CERTS holds a public CA, which signs for anybody: where the host name is not"
+            " checked, give the server's own certificate or a CA of your own."
+        )
     return policy
 
 
-def _verified_chain(sock: ssl.SSLSocket) -> list[bytes]:
-    """The chain that OpenSSL verified, as DER; public since Python 3.13."""
-    if hasattr(sock, "get_verified_chain"):
-        return sock.get_verified_chain()
+def _leaf_and_root(sock: ssl.SSLSocket) -> set[bytes]:
+    """Of the verified chain, as DER. What stands between may be a CA that signs for anybody."""
     import _ssl
 
-    return [cert.public_bytes(_ssl.ENCODING_DER) for cert in sock._sslobj.get_verified_chain()]
+    leaf, *others = sock._sslobj.get_verified_chain()
+    infos = [(other, other.get_info()) for other in others]
+    roots = [other for other, info in infos if info["issuer"] == info["subject"]]
+    return {certificate.public_bytes(_ssl.ENCODING_DER) for certificate in (leaf, *roots)}

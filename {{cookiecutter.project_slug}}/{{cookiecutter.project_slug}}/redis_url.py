@@ -11,6 +11,8 @@ PRIVATE_NETWORKS = [
     ipaddress.ip_network(block)
     for block in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7")
 ]
+# Plain ASCII: to a resolver the one character of an ideographic full stop is a dot.
+HOST = re.compile(r"[a-f0-9:.]*:[a-f0-9:.]*|[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
 
 def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str, str]:
@@ -22,6 +24,8 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
             f"{name} does not start with redis:// or rediss:// (valkey:// and valkeys:// work too)."
             " Remove quotes around it."
         )
+    if re.search(r"\s", text):
+        raise Refused(f"{name} has a space or a line break in it: percent-encode it (%20, %0A).")
     try:
         parts = urlsplit(f"{scheme}://{rest}")
         if "@" in parts.path + parts.query + parts.fragment:
@@ -32,8 +36,7 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    # Plain ASCII: to a resolver the one character of an ideographic full stop is a dot.
-    if not host or port == 0 or not re.fullmatch("[a-z0-9._:-]+", host):
+    if not host or port == 0 or not HOST.fullmatch(host):
         raise Refused(
             f"{name} needs a host and, after a colon, a port between 1 and 65535; a [ or ] in a"
             " password is percent-encoded (%5B, %5D)."

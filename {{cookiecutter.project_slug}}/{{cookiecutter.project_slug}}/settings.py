@@ -99,6 +99,9 @@ DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Web and worker write to one file: lock it at the start of a transaction, and wait for it.
     DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
+else:
+    # Seconds; the default is over two minutes.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -156,7 +159,7 @@ STDOUT = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "forma
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": LOG_FORMAT}},
+    "formatters": {"line": {"class": f"{__package__}.debug.HideArguments", "format": LOG_FORMAT}},
     "handlers": {"stdout": STDOUT},
     "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     # Django's own handlers would write a second time, or by e-mail.

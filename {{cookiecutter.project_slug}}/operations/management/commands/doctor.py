@@ -4,13 +4,20 @@ import sys
 import time
 from dataclasses import replace
 from hashlib import sha256
-from math import inf
+from math import inf, isfinite
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from redis.exceptions import RedisError
 
 from operations import probes
+
+
+def number(text: str) -> float:
+    """Not infinite, and not nan, which compares to nothing."""
+    if not isfinite(value := float(text)):
+        raise ValueError
+    return value
 
 
 class Command(BaseCommand):
@@ -22,9 +29,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         wait = "start again until all is well, for so long"
-        parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help=wait)
+        parser.add_argument("--wait", type=number, default=0, metavar="SECONDS", help=wait)
         days = "fail if the server's certificate expires within so many days"
-        parser.add_argument("--fail-within", type=float, default=-inf, metavar="DAYS", help=days)
+        parser.add_argument("--fail-within", type=number, default=-inf, metavar="DAYS", help=days)
         pem = "print the server's certificate, which is not verified then, for REDIS_CA_CERTS"
         parser.add_argument("--certificate", action="store_true", help=pem)
 
@@ -66,9 +73,10 @@ class Command(BaseCommand):
         except (OSError, RedisError) as error:
             text = f"No certificate from {path.host} port {path.port}: {error}"
             raise CommandError(f"{text} {path.look_closer(error)}", returncode=2) from error
+        names = ", ".join(name for _, name in fields.get("subjectAltName", ()))
         self.stdout.write(
             f"# {path.host} port {path.port}: {probes.describe(fields)}\n"
-            f"# Names {', '.join(name for _, name in fields.get('subjectAltName', ())) or '-'}\n"
+            f"# Names {probes.printable(names) or '-'}\n"
             f"# SHA-256 {sha256(der).digest().hex(':').upper()}\n"
             f"# Compare the fingerprint with the server's, asked for in another way.\n"
             + ssl.DER_cert_to_PEM_cert(der).strip()
