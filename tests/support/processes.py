@@ -1,6 +1,8 @@
 """Programs in sessions of their own: started, watched, and ended by their id."""
 
+import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -13,11 +15,21 @@ class Failed(Exception):
     """Something that should have worked did not; the text says what, with the last log lines."""
 
 
+_given = set()
+
+
 def free_port():
-    """A TCP port that nobody listened on a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A TCP port that nobody listens on, and never the same twice.
+
+    It lies below those that the system gives to outgoing connections, which could take it.
+    """
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def wait_until(condition, seconds, what, every=0.1):
