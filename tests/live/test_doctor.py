@@ -539,9 +539,11 @@ def server(redis_server, certificates):
 
 @pytest.fixture
 def worker(place, server, running, tmp_path):
-    """worker(project, url) -> a worker alone, ready, as a Program."""
+    """worker(project, url, ready) -> a worker alone, as a Program that has said it is `ready`."""
+    # It beats once when it starts.
+    beaten = r"Task operations.tasks.housekeeping\[\S+\] succeeded"
 
-    def start(project=place.project, url=None):
+    def start(project=place.project, url=None, ready=beaten):
         program = Program(
             "worker",
             [str(project.python), "-m", "celery", "-A", project.slug, "worker", "-c", "1"],
@@ -550,8 +552,7 @@ def worker(place, server, running, tmp_path):
             log=tmp_path / "worker.log",
         )
         running(Service(project, None, {"worker": program}))
-        # It beats once when it starts.
-        program.wait_for(r"Task operations.tasks.housekeeping\[\S+\] succeeded", 60)
+        program.wait_for(ready, 60)
         return program
 
     return start
@@ -628,6 +629,13 @@ def test_the_acl_of_the_readme_suffices(place, redis_server, certificates, worke
 
     probes = place.project.doctor(env={"REDIS_URL": url(rights.replace("+info", ""))[1]})[1]
     assert probes["eviction"]["seen"] == "unknown"
+
+
+def test_no_log_has_the_password_that_a_server_repeats(redis_server, certificates, worker):
+    """Celery's log has the formatter of all logs of the service."""
+    old = redis_server(certificates.of_own, extra=['rename-command HELLO ""'])
+    program = worker(url=old.url(), ready="unknown command 'HELLO'")
+    assert PASSWORD.partition("$")[0] not in program.output()
 
 
 def test_waits_for_what_is_still_starting(place, server, worker):
