@@ -265,9 +265,10 @@ def queue_names() -> list[str]:
     app.loader.import_default_modules()
     sent = [(name, {"queue": getattr(task, "queue", None)}) for name, task in app.tasks.items()]
     for entry in app.conf.beat_schedule.values():
-        sent.append((entry["task"], {"queue": entry.get("options", {}).get("queue")}))
-    routes = [app.amqp.router.route(options, name)["queue"].name for name, options in sent]
-    return list(dict.fromkeys([app.conf.task_default_queue, *sorted(routes)]))
+        sent.append((entry["task"], {"queue": (entry.get("options") or {}).get("queue")}))
+    routes = [app.amqp.router.route(options, name) for name, options in sent]
+    names = sorted(route["queue"].name for route in routes if "queue" in route)
+    return list(dict.fromkeys([app.conf.task_default_queue, *names]))
 
 
 def queues() -> str:

@@ -34,7 +34,7 @@ class TaskTests(TestCase):
 
     def test_the_doctor_knows_every_queue_that_tasks_go_to(self):
         self.assertEqual(probes.queue_names(), ["celery"])
-        routes = {"authentication.*": {"queue": "mail"}}
+        routes = {"authentication.*": {"queue": "mail"}, "celery.*": {"routing_key": "no-queue"}}
         with mock.patch.object(current_app.amqp, "router", current_app.amqp.Router()) as router:
             router.routes = [MapRoute(routes)]
             self.assertEqual(probes.queue_names(), ["celery", "mail"])
@@ -80,6 +80,18 @@ class DoctorTests(TestCase):
         self.assertIn("start Redis", report["connect"]["fix"])
         self.assertEqual(report["round trip"]["state"], "not reached")
         self.assertNotIn("s3cret", str(report))
+
+    def test_it_takes_the_plan_for_the_limit_where_the_server_does_not_say(self):
+        way = probes.Way()
+        with override_settings(REDIS_MAX_CONNECTIONS=20):
+            for used, state in (18, "ok"), (19, "warn"):
+                way.info = {"connected_clients": used}
+                (result,) = probes.run({"connections": way.connections})
+                self.assertEqual((result.state, result.seen), (state, f"{used} of 20 used"))
+
+    def test_it_reports_what_nobody_thought_of(self):
+        (result,) = probes.run({"odd": lambda: {}["nothing"]})
+        self.assertEqual((result.state, result.seen), ("fail", "KeyError: 'nothing'"))
 
     def test_it_goes_on_after_a_warning_and_ends_at_a_failure(self):
         def troubled(state):

@@ -1,4 +1,5 @@
 import os
+import socket
 import stat
 import tempfile
 from contextlib import suppress
@@ -30,6 +31,9 @@ class PolicyTests(SimpleTestCase):
             self.assertIs(options["ssl_check_hostname"], True)
             self.assertNotIn("redis_connect_func", options)
         redis.Redis.from_url(found.url, **found.client())  # redis-py knows every option
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            tcp = found.client()["socket_keepalive_options"]
+            self.assertEqual(tcp[socket.TCP_USER_TIMEOUT], 20_000)
         self.assertNotIn("secret", repr(found))
 
     def test_a_plain_url_gives_celery_none_and_never_a_dict(self):
@@ -93,6 +97,8 @@ class PolicyTests(SimpleTestCase):
         self.assertFalse(found.verified)
         self.assertIs(found.celery()["ssl_check_hostname"], False)
         self.assertIn("not verified", str(found))
+        ignored = redis_tls.RedisTLS("rediss://h", "none", ca_certs="/ca.pem")
+        self.assertIn("although REDIS_CA_CERTS is set", str(ignored))
 
     def test_a_ca_without_the_host_name_check_is_enforced_before_the_password_is_sent(self):
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
