@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,7 +154,7 @@ class Project:
         port = port or free_port()
         logs = Path(logs or self.path.with_name(f"{self.slug}-logs-{time.time_ns()}"))
         programs = {}
-        try:
+        with ExitStack() as started:
             for name, command in commands.start.items():
                 programs[name] = Program(
                     name,
@@ -165,10 +166,8 @@ class Project:
                     ),
                     log=logs / f"{name}.log",
                 )
-        except BaseException:
-            for program in programs.values():
-                program.kill()
-            raise
+                started.callback(programs[name].kill)
+            started.pop_all()
         return Service(self, port, programs)
 
 

@@ -156,13 +156,12 @@ class TLSFront:
 
     async def _connect(self):
         by_port = isinstance(self._upstream, tuple)
-        sock = socket.socket(socket.AF_INET if by_port else socket.AF_UNIX)
-        try:
+        with contextlib.ExitStack() as opened:
+            sock = socket.socket(socket.AF_INET if by_port else socket.AF_UNIX)
+            opened.enter_context(sock)
             sock.setblocking(False)
             await self._loop.sock_connect(sock, self._upstream if by_port else str(self._upstream))
-        except BaseException:
-            sock.close()
-            raise
+            opened.pop_all()
         return sock
 
     async def _pass_on(self, source, target):
