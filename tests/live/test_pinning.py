@@ -1,50 +1,18 @@
 """A certificate given as REDIS_CA_CERTS, and the host name not checked: it alone is accepted."""
 
-import datetime
 import hashlib
 import json
 import re
 import ssl
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.live.asking import ANSWERED, EVERY_PYTHON, ask, python_of, report_of
-from tests.support.certificates import Authority, Certificate, self_signed
+from tests.support.certificates import Authority, self_signed
 
 pytestmark = pytest.mark.live
 PINNED = {"REDIS_CERT_REQS": "required"}
 HEROKUS_NAME = "ec2-1-2-3-4.compute-1.amazonaws.com"
-
-
-def without_extensions(folder):
-    """A certificate with nothing in it but a name and a key, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bare")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .sign(key, hashes.SHA256())
-    )
-    made = Certificate(folder / "bare.pem", folder / "bare.key")
-    made.chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    made.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return made
 
 
 def leaf_of(certificate):
@@ -94,7 +62,7 @@ def test_each_pin_accepts_its_own_servers_and_no_other(
     version, deployment, redis_server, certificates, renewed, tmp_path
 ):
     place = deployment("heroku", python=python_of(version))
-    bare = without_extensions(tmp_path)
+    bare = self_signed(tmp_path, "bare", extensions=False)
     leaf = certificates.stranger.issue("leaf.example")
     servers = {
         "self-signed": certificates.herokus,
@@ -193,7 +161,7 @@ def test_what_the_doctor_prints_can_be_pinned(
     version, deployment, redis_server, certificates, renewed, tmp_path
 ):
     place = deployment("heroku", python=python_of(version))
-    for certificate in (certificates.herokus, without_extensions(tmp_path)):
+    for certificate in (certificates.herokus, self_signed(tmp_path, "bare", extensions=False)):
         server = redis_server(certificate)
         place.configure(server.url())
         printed = place.project.manage("doctor", "--certificate")

@@ -74,11 +74,11 @@ class Authority:
         return _write(self._folder, stem, _pem(leaf), _key_pem(key))
 
 
-def self_signed(folder, common_name, *hosts, days=(-1, 30)):
+def self_signed(folder, common_name, *hosts, days=(-1, 30), extensions=True):
     """A certificate that is its own CA; without `hosts` it has a CN only, as Heroku's.
 
-    It has the extensions of `openssl req -x509`, so it can also be pinned as a CA. It is valid from
-    the first to the second of `days`, counted from now.
+    It has the `extensions` of `openssl req -x509`, or none at all, and is valid from the first to
+    the second of `days`, counted from now.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -92,13 +92,16 @@ def self_signed(folder, common_name, *hosts, days=(-1, 30)):
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + datetime.timedelta(days=days[0]))
         .not_valid_after(now + datetime.timedelta(days=days[1]))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(identifier, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
-            critical=False,
-        )
     )
+    if extensions:
+        builder = (
+            builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(identifier, critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
+                critical=False,
+            )
+        )
     if hosts:
         names = [_general_name(host) for host in hosts]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
