@@ -65,17 +65,17 @@ class Command(BaseCommand):
 
     def print_certificate(self):
         """Not verified: that is for whoever reads it, by the fingerprint."""
-        path = probes.Way(replace(settings.REDIS, cert_reqs="none"))
-        if not path.policy.encrypted:
+        way = probes.Way(replace(settings.REDIS, cert_reqs="none"))
+        if not way.policy.encrypted:
             raise CommandError("The URL is redis://: there is no certificate.", returncode=2)
         try:
-            _, _, der, fields = path.shake_hands()
+            _, _, der, fields = way.shake_hands()
         except (OSError, RedisError) as error:
-            text = f"No certificate from {path.host} port {path.port}: {error}"
-            raise CommandError(f"{text} {path.look_closer(error)}", returncode=2) from error
+            text = f"No certificate from {way.host} port {way.port}: {error}"
+            raise CommandError(f"{text} {way.look_closer(error)}", returncode=2) from error
         names = ", ".join(name for _, name in fields.get("subjectAltName", ()))
         self.stdout.write(
-            f"# {path.host} port {path.port}: {probes.describe(fields)}\n"
+            f"# {way.host} port {way.port}: {probes.describe(fields)}\n"
             f"# Names {probes.printable(names) or '-'}\n"
             f"# SHA-256 {sha256(der).digest().hex(':').upper()}\n"
             f"# Compare the fingerprint with the server's, asked for in another way.\n"
