@@ -1,4 +1,4 @@
-"""Prove that what was written is whole. Creates nothing, removes nothing, fixes nothing.
+"""Prove that what was written is whole, then remove the marker of pre_gen. Fixes nothing.
 
 Cookiecutter renders this file and runs the copy in the new project. Only RAW changes: the rest is
 plain Python, 3.10 or newer, which the tests import as it stands.
@@ -8,13 +8,16 @@ import sys
 
 if __name__ == "__main__":
     sys.path.pop(0)  # the folder of the copy, $TMPDIR: a stray yaml.py there would be imported
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: an end without a traceback
 
 import ast
 import configparser
 import json
 import os
 import re
-from fnmatch import fnmatch
+import textwrap
 
 try:
     import tomllib
@@ -26,6 +29,15 @@ except ImportError:  # cookiecutter brings it, a test may not
     yaml = None
 
 RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
+
+QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
+# As in pre_gen_project.py: what is looked at, in a folder that may hold more.
+WRITTEN = (
+    ".env.example .github .gitignore .python-version Procfile README.md authentication manage.py "
+    "operations pyproject.toml render.yaml requirements-dev.txt requirements.txt script "
+    "supervisord.conf templates tests"
+)
+MARKER = "INCOMPLETE.txt"
 
 STOP_BUDGET = 28  # seconds; supervisord stops one program after another, hosts kill after 30
 PROGRAMS = ["program:celery_beat", "program:celery_worker", "program:django"]
@@ -78,7 +90,7 @@ NOT_TEXT = {
 
 def problems(root, answers):
     """Return one sentence for each thing that is wrong with the project in the folder `root`."""
-    files = read(root)
+    files = read(root, [*WRITTEN.split(), answers["project_slug"]])
     return [text for check in CHECKS for text in check(files, answers)]
 
 
@@ -90,23 +102,12 @@ def skipped(answers):
         yield "render.yaml, because PyYAML is not installed"
 
 
-def read(root):
-    """Return {path: text} of the files git would track: a used project holds others as well."""
-    patterns = [".git"]
-    try:
-        with open(os.path.join(root, ".gitignore"), encoding="utf-8") as lines:
-            patterns += [line.strip().strip("/") for line in lines if line[0] not in "#!"]
-    except FileNotFoundError:
-        pass  # then all files count
-
-    def tracked(name):
-        return not any(fnmatch(name, pattern) for pattern in patterns)
-
+def read(root, names):
+    """Return {path: text} of these files, and of those in these folders, of the folder `root`."""
     files = {}
-    for folder, folders, names in os.walk(root):
-        folders[:] = filter(tracked, folders)
-        paths = (os.path.join(folder, name) for name in filter(tracked, names))
-        for path in filter(os.path.isfile, paths):
+    for top in (os.path.join(root, name) for name in names):
+        below = [os.path.join(folder, name) for folder, _, found in os.walk(top) for name in found]
+        for path in filter(os.path.isfile, [top, *below]):
             with open(path, encoding="utf-8", errors="replace") as file:
                 files[os.path.relpath(path, root).replace(os.sep, "/")] = file.read()
     return files
@@ -340,9 +341,11 @@ CHECKS = (
 
 
 def summary(answers):
-    """Return three lines: the provider, how its certificate is checked, the next command."""
+    """Return (label, text) pairs: all answers, the Redis, how it is verified, the next command."""
     row, target = answers["_redis_providers"][answers["redis_provider"]], answers["deploy_target"]
-    redis = f"Redis: {row['label']}"
+    given = ['project_name="{project_name}"'.format(**answers)]
+    given += [f"{key}={answers[key]}" for key in QUESTIONS[1:]]
+    redis = row["label"]
     if row["tls"] == "none":
         redis += ": plain redis:// without TLS"
     redis += f", inside {row['network']}." if row["network"] else "."
@@ -360,7 +363,12 @@ def summary(answers):
         check += "; set REDIS_CA_CERTS to its CA's certificate"
     if row["tls"] == "none":
         check += ", should the URL ever be rediss://"
-    return [redis, f"Certificate: {check}.", f"Next: cd {answers['project_slug']} && ./script/dev"]
+    return [
+        ("Answers", " ".join(given)),
+        ("Redis", redis),
+        ("Certificate", f"{check}."),
+        ("Next", f"cd {answers['project_slug']} && ./script/dev"),
+    ]
 
 
 def report(found, answers):
@@ -377,10 +385,14 @@ def report(found, answers):
         )
         return 1
     if "_output_dir" in answers:  # cruft, which runs this at every update, has none
-        print(*summary(answers), sep="\n")
+        for label, text in summary(answers):
+            print(textwrap.fill(f"{label}: {text}", 76, subsequent_indent="  "))
     return 0
 
 
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
-    sys.exit(report(problems(os.getcwd(), ANSWERS), ANSWERS))
+    FOUND = problems(os.getcwd(), ANSWERS)
+    if not FOUND and os.path.exists(MARKER):
+        os.remove(MARKER)
+    sys.exit(report(FOUND, ANSWERS))

@@ -1,24 +1,53 @@
 """Refuse answers that cannot work, all problems at once, before a file is written.
 
-Cookiecutter renders this file and runs the copy. Only RAW changes: the rest is plain Python, 3.10
-or newer, which the tests import as it stands.
+Cookiecutter renders this file and runs the copy in the project's folder. Only RAW and GIVEN change:
+the rest is plain Python, 3.10 or newer, which the tests import as it stands.
 """
 
 import sys
 
 if __name__ == "__main__":
     sys.path.pop(0)  # the folder of the copy, $TMPDIR: a stray json.py there would be imported
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: an end without a traceback
 
 import json
 import keyword
+import os
 import re
+import zlib
 
 RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
+GIVEN = r'''{{ _cookiecutter | default({}) | tojson }}'''  # fmt: skip  # before it was rendered
 
-FACTS_VERSION = 2  # of _redis_providers in cookiecutter.json; a --replay brings its own old facts
+QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
 STRICTNESS = ("recommended", "required", "optional", "none")
 TARGETS = ("render", "render_services", "procfile", "server")
+COOKIECUTTERS_OWN = ("_template", "_output_dir", "_repo_dir", "_checkout")
 
+# Of what nobody answers: a configuration file or the --replay of another release may change it.
+# Written by script/providers_table.py.
+DIGESTS = {
+    "_copy_without_render": "63681fc7",
+    "_jinja2_env_vars": "bb6e5eb6",
+    "_redis_providers": "5c55a498",
+    "project_slug": "ada6bfdf",
+}
+
+# What the service has at the top of its folder, besides the package.
+WRITTEN = (
+    ".env.example .github .gitignore .python-version Procfile README.md authentication manage.py "
+    "operations pyproject.toml render.yaml requirements-dev.txt requirements.txt script "
+    "supervisord.conf templates tests"
+)
+MARKER = "INCOMPLETE.txt"  # there from the first file until the last check
+UNFINISHED = (
+    "Cookiecutter has not finished this project: files may be missing, and nothing was checked.\n"
+    "Delete this folder and generate the project again.\n"
+)
+
+TAG = re.compile("{[{" + "%#]")  # joined here, or it would be a tag in this file
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,58}[A-Za-z0-9_.-])?")
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -46,17 +75,50 @@ TAKEN = {
 }
 
 
-def problems(answers):
-    """Return one sentence for each reason why the resolved answers cannot work."""
-    return [*name_problems(answers), *slug_problems(answers), *fact_problems(answers)]
+def problems(answers, given=None, present=()):
+    """Return one sentence for each reason why the resolved answers cannot work.
+
+    `given` holds them as they were before cookiecutter rendered them, `present` the names that are
+    in the project's folder already.
+    """
+    wrong = list(text_problems(answers, given or {})) or [
+        *name_problems(answers),
+        *slug_problems(answers),
+        *(private_problems(answers) or choice_problems(answers)),
+    ]
+    return [*wrong, *folder_problems(answers, present)]
+
+
+def shown(value):
+    """Return the value as Python writes it, cut to what a line can hold."""
+    text = repr(value)
+    return text if len(text) <= 70 else f"{text[:60]}...{text[-1]}"
+
+
+def digest(value):
+    """Return eight hex digits that change with the value."""
+    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
+
+
+def text_problems(answers, given):
+    for key in QUESTIONS:
+        value, before = answers.get(key), given.get(key)
+        if not isinstance(value, str):
+            yield f"{key} is {shown(value)}, which is no text: answer with a string."
+        elif isinstance(before, str) and TAG.search(before) and digest(before) != DIGESTS.get(key):
+            yield (
+                f"{key} was given as {shown(before)}, which cookiecutter has run as a template "
+                f"(result: {shown(value)}): answer with plain text."
+            )
 
 
 def name_problems(answers):
     name = answers["project_name"]
     if not NAME.fullmatch(name):
         yield (
-            f"project_name {name!r} cannot be written into every kind of file: answer with at most "
-            "60 of a-z, A-Z, 0-9, space, '_', '.' and '-', first a letter or digit, last no space."
+            f"project_name {shown(name)} cannot be written into every kind of file: answer with at "
+            "most 60 of a-z, A-Z, 0-9, space, '_', '.' and '-', first a letter or digit, last no "
+            "space."
         )
 
 
@@ -67,7 +129,7 @@ def slug_problems(answers):
     else:
         reason = reserved(slug)
     if reason:
-        yield f"project_slug {slug!r} {reason}: answer for example {suggestion(slug)!r}."
+        yield f"project_slug {shown(slug)} {reason}: answer for example {suggestion(slug)!r}."
 
 
 def reserved(slug):
@@ -85,14 +147,19 @@ def suggestion(slug):
     return f"{plain[:32]}_service" if reserved(plain) else plain
 
 
-def fact_problems(answers):
-    version = answers.get("_facts_version")
-    if version != FACTS_VERSION:
-        yield (
-            f"_facts_version is {version!r} and this template's is {FACTS_VERSION}: the provider "
-            "facts are those of another release, so run again without --replay."
-        )
-        return  # the rest would judge by the wrong facts
+def private_problems(answers):
+    """Return one sentence for each value that is no answer and not this template's."""
+    known = {*QUESTIONS, *DIGESTS, *COOKIECUTTERS_OWN}
+    strange = [key for key in answers if key not in known and not key.startswith("__")]
+    strange += [k for k in DIGESTS if k not in QUESTIONS and digest(answers.get(k)) != DIGESTS[k]]
+    return [
+        f"{key} is not as in this template: leave it out of the command line and of your "
+        "configuration file, and do not --replay the answers to another release."
+        for key in strange
+    ]
+
+
+def choice_problems(answers):
     providers = answers["_redis_providers"]
     known = True
     for key, values in (
@@ -102,7 +169,7 @@ def fact_problems(answers):
     ):
         if answers[key] not in values:
             known = False
-            yield f"{key} {answers[key]!r} is not known: answer one of {', '.join(values)}."
+            yield f"{key} {shown(answers[key])} is not known: answer one of {', '.join(values)}."
     if known:
         yield from pair_problems(answers, providers[answers["redis_provider"]])
         yield from derived_problems(answers, providers[answers["redis_provider"]])
@@ -123,6 +190,7 @@ def derived(answers, row):
     """Return what cookiecutter.json derives from the answers and their facts row, as strings."""
     strictness = answers["cert_strictness"]
     return {
+        "__folder": answers["project_slug"],
         "__cert_reqs": row["cert_reqs"] if strictness == "recommended" else strictness,
         "__url_env": row["url_env"],
         "__check_hostname": str(row["check_hostname"]).lower(),
@@ -135,19 +203,50 @@ def derived(answers, row):
 
 
 def derived_problems(answers, row):
-    for key, value in derived(answers, row).items():
-        given = answers.get(key)
-        if given != value:
+    right = derived(answers, row)
+    for key in sorted({*right, *(key for key in answers if key.startswith("__"))}):
+        if answers.get(key) != right.get(key):
             yield (
-                f"{key} is {given!r}, but it follows from the other answers and is {value!r}: "
-                f"leave {key} out."
+                f"{key} is {shown(answers.get(key))}, but it follows from the other answers and is "
+                f"{shown(right.get(key))}: leave it out."
             )
+
+
+def folder_problems(answers, present):
+    where = f"the folder {shown(answers['project_slug'])} already holds"
+    if MARKER in present:
+        yield (
+            f"{where} {MARKER}, since an earlier run did not finish there: delete the folder, then "
+            "run again."
+        )
+    elif present:
+        more = f" and {len(present) - 3} more" if len(present) > 3 else ""
+        yield (
+            f"{where} {', '.join(present[:3])}{more}, which would be overwritten or deleted: move "
+            "them away or choose another folder; `cruft update` renews a project of this template."
+        )
+
+
+def present(slug):
+    """Return the names in this folder that the project would write."""
+    ours = [*WRITTEN.split(), MARKER, *([slug] if SLUG.fullmatch(str(slug)) else [])]
+    return [name for name in ours if os.path.lexists(name)]
+
+
+def mark():
+    """Write the marker that post_gen removes; return the exit status."""
+    try:
+        with open(MARKER, "x", encoding="ascii") as file:
+            file.write(UNFINISHED)
+    except OSError as error:
+        return report([f"no file can be written into {os.getcwd()!r}: {error.strerror}."])
+    return 0
 
 
 def report(found):
     """Print the problems on stderr and return the exit status."""
     if found:
-        print("These answers cannot work:", file=sys.stderr)
+        print("Nothing was generated, because:", file=sys.stderr)
         for text in found:
             print(f"  - {text}", file=sys.stderr)
         print(
@@ -158,4 +257,6 @@ def report(found):
 
 
 if __name__ == "__main__":
-    sys.exit(report(problems(json.loads(RAW))))
+    ANSWERS = json.loads(RAW)
+    HERE = present(ANSWERS["project_slug"])
+    sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE)) or mark())

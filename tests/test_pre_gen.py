@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.answers import (
     CONTEXT,
     PRODUCT,
+    QUESTIONS,
     ROOT,
     SERVICE,
     STRICTNESS,
@@ -22,6 +23,8 @@ from tests.answers import (
     resolved,
     row_id,
 )
+
+PRIVATE = ["_redis_providers", "_copy_without_render", "_jinja2_env_vars"]
 
 
 def test_the_defaults_are_accepted(pre_gen):
@@ -114,7 +117,7 @@ def test_a_plain_slug_is_accepted(pre_gen, slug):
     ],
 )
 def test_a_slug_that_cannot_work_is_refused_with_another(pre_gen, slug, reason, instead):
-    [text] = pre_gen.problems({**resolved(), "project_slug": slug})
+    [text] = pre_gen.problems({**resolved(), "project_slug": slug, "__folder": slug})
     assert text.startswith(f"project_slug {slug!r} ")
     assert reason in text
     assert text.endswith(f"answer for example {instead!r}.")
@@ -169,7 +172,7 @@ def test_all_problems_are_told_at_once(pre_gen):
 def test_a_derived_value_given_by_hand_is_refused(pre_gen, key):
     [text] = pre_gen.problems(resolved(**{key: "none of these"}))
     assert text.startswith(f"{key} is 'none of these', but ")
-    assert text.endswith(f"leave {key} out.")
+    assert text.endswith("leave it out.")
     answers = resolved()
     del answers[key]
     [text] = pre_gen.problems(answers)
@@ -183,14 +186,134 @@ def test_the_hook_knows_every_derived_value_and_choice(pre_gen):
     assert set(pre_gen.derived(answers, row)) == derived
     assert list(pre_gen.STRICTNESS) == STRICTNESS
     assert list(pre_gen.TARGETS) == TARGETS
-    assert CONTEXT["_facts_version"] == pre_gen.FACTS_VERSION
+    private = [key for key in CONTEXT if key.startswith("_") and not key.startswith("__")]
+    assert private == PRIVATE
 
 
-@pytest.mark.parametrize("version", [0, 99, "1", None])
-def test_facts_of_another_release_are_refused(pre_gen, version):
-    [text] = pre_gen.problems({**resolved(), "_facts_version": version, "_redis_providers": {}})
-    assert text.startswith(f"_facts_version is {version!r} and this template's is ")
-    assert text.endswith("run again without --replay.")
+@pytest.mark.parametrize("key", PRIVATE)
+def test_a_private_value_that_is_not_the_templates_is_refused(pre_gen, key):
+    answers = copy.deepcopy(resolved())
+    for changed in ({"another": {}}, None, "zzz"):
+        [text] = pre_gen.problems({**answers, key: changed})
+        assert text.startswith(f"{key} is not as in this template: leave it out of ")
+    del answers[key]
+    assert len(pre_gen.problems(answers)) == 1
+
+
+def test_a_fact_that_was_changed_is_noticed(pre_gen):
+    answers = copy.deepcopy(resolved())
+    answers["_redis_providers"]["upstash"]["cert_reqs"] = "none"
+    [text] = pre_gen.problems(answers)
+    assert text.startswith("_redis_providers is not as in this template")
+
+
+@pytest.mark.parametrize("key", ["_new_lines", "_extensions", "_facts_version", "redis_tier"])
+def test_a_value_that_this_template_does_not_have_is_refused(pre_gen, key):
+    [text] = pre_gen.problems({**resolved(), key: "x"})
+    assert text.startswith(f"{key} is not as in this template")
+    assert text.endswith("do not --replay the answers to another release.")
+
+
+def test_a_derived_value_that_this_template_does_not_have_is_refused(pre_gen):
+    [text] = pre_gen.problems({**resolved(), "__tier": "x"})
+    assert text == "__tier is 'x', but it follows from the other answers and is None: leave it out."
+
+
+def test_what_cookiecutter_adds_is_known(pre_gen):
+    added = dict.fromkeys(["_template", "_output_dir", "_repo_dir", "_checkout"], "x")
+    assert pre_gen.problems({**resolved(), **added}) == []
+
+
+@pytest.mark.parametrize("key", QUESTIONS)
+@pytest.mark.parametrize("value", [None, 7, True, [], ["upstash"], {}])
+def test_an_answer_that_is_no_text_is_refused(pre_gen, key, value):
+    [text] = pre_gen.problems({**resolved(), key: value})
+    assert text == f"{key} is {value!r}, which is no text: answer with a string."
+
+
+def test_an_answer_that_is_missing_is_refused(pre_gen):
+    answers = resolved()
+    del answers["project_name"]
+    [text] = pre_gen.problems(answers)
+    assert text.startswith("project_name is None, which is no text")
+
+
+@pytest.mark.parametrize("tags", ["{{ 7*7 }}", "{% raw %}x{% endraw %}", "a{# b #}", "{{"])
+@pytest.mark.parametrize("key", ["project_name", "project_slug"])
+def test_an_answer_that_was_run_as_a_template_is_refused(pre_gen, key, tags):
+    answers = resolved(**{key: "shop"})
+    [text] = pre_gen.problems(answers, {**answers, key: tags})
+    assert text.startswith(f"{key} was given as {tags!r}, which cookiecutter has run as a template")
+    assert text.endswith("(result: 'shop'): answer with plain text.")
+
+
+def test_the_default_slug_is_the_one_template_that_may_run(pre_gen):
+    given = {key: CONTEXT[key] for key in QUESTIONS}
+    assert pre_gen.TAG.search(given["project_slug"])
+    assert pre_gen.problems(resolved(), given) == []
+    given["project_slug"] += " "
+    assert len(pre_gen.problems(resolved(), given)) == 1
+
+
+def test_a_long_value_is_cut_to_what_a_line_can_hold(pre_gen):
+    [text] = pre_gen.problems({**resolved(), "project_name": "x" * 1000 + "!"})
+    assert text.startswith(f"project_name '{'x' * 59}...' cannot be ")
+    assert len(text) < 300
+
+
+# The folder
+
+
+def test_an_empty_folder_and_one_with_other_files_are_taken(pre_gen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".git", "LICENSE", "notes"):
+        (tmp_path / name).mkdir()
+    assert pre_gen.present("my_service") == []
+    assert pre_gen.problems(resolved(), {}, []) == []
+
+
+@pytest.mark.parametrize("slug", ["my_service", "a/b", "\0", None, ""])
+def test_what_the_project_would_write_is_seen(pre_gen, tmp_path, monkeypatch, slug):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("mine\n")
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "manage.py").symlink_to("nowhere")
+    (tmp_path / "my_service").mkdir()
+    found = ["README.md", "manage.py", "templates", *["my_service"] * (slug == "my_service")]
+    assert pre_gen.present(slug) == found
+
+
+def test_a_folder_with_files_in_the_way_is_refused(pre_gen):
+    [text] = pre_gen.problems(resolved(), {}, ["README.md", "tests"])
+    assert text.startswith("the folder 'my_service' already holds README.md, tests, which would be")
+    [text] = pre_gen.problems(resolved(), {}, list("abcde"))
+    assert "already holds a, b, c and 2 more, which" in text
+    assert text.endswith("`cruft update` renews a project of this template.")
+
+
+def test_a_folder_that_an_earlier_run_left_is_refused(pre_gen):
+    [text] = pre_gen.problems(resolved(), {}, ["README.md", "INCOMPLETE.txt"])
+    assert text == (
+        "the folder 'my_service' already holds INCOMPLETE.txt, since an earlier run did not finish "
+        "there: delete the folder, then run again."
+    )
+
+
+def test_the_marker_says_what_to_do(pre_gen, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert pre_gen.mark() == 0
+    text = (tmp_path / "INCOMPLETE.txt").read_text()
+    assert text.startswith("Cookiecutter has not finished this project")
+    assert "Delete this folder" in text
+    assert pre_gen.mark() == 1  # it is there already
+    assert "no file can be written into" in capsys.readouterr().err
+
+
+def test_both_hooks_know_every_name_at_the_top_of_a_project(pre_gen, post_gen, baked):
+    tops = {name.split("/")[0] for target in TARGETS for name in baked(deploy_target=target).files}
+    assert set(pre_gen.WRITTEN.split()) == tops - {"my_service"}
+    assert (post_gen.WRITTEN, post_gen.MARKER) == (pre_gen.WRITTEN, pre_gen.MARKER)
+    assert tuple(QUESTIONS) == pre_gen.QUESTIONS == post_gen.QUESTIONS
 
 
 @pytest.mark.parametrize("key", ["redis_provider", "cert_strictness", "deploy_target"])
@@ -206,7 +329,7 @@ def test_a_good_report_is_silent_and_a_bad_one_explains_the_traceback(pre_gen, c
     assert pre_gen.report(["One.", "Two."]) == 1
     assert capsys.readouterr() == (
         "",
-        "These answers cannot work:\n  - One.\n  - Two.\n"
+        "Nothing was generated, because:\n  - One.\n  - Two.\n"
         "(What follows is cookiecutter's own traceback; the reasons are above.)\n",
     )
 
@@ -215,7 +338,8 @@ def test_a_good_report_is_silent_and_a_bad_one_explains_the_traceback(pre_gen, c
 def test_a_hook_is_python_of_3_10_with_one_rendered_line(name):
     text = (ROOT / "hooks" / name).read_text("utf-8")
     ast.parse(text, feature_version=(3, 10))
-    assert re.findall("{[{%#].*", text) == ["{{ cookiecutter | tojson }}'''  # fmt: skip"]
+    rendered = ["{{ cookiecutter | tojson }}", "{{ _cookiecutter | default({}) | tojson }}"]
+    assert re.findall("{[{%#].*(?=''')", text) == rendered[: 1 + name.startswith("pre")]
 
 
 # Through real bakes
@@ -231,7 +355,7 @@ def test_a_refused_bake_tells_everything_and_leaves_nothing(bake, tmp_path, capf
             cert_strictness="required",
         )
     error = capfd.readouterr().err
-    assert error.startswith("These answers cannot work:\n  - project_name 'O\\'Brien ")
+    assert error.startswith("Nothing was generated, because:\n  - project_name 'O\\'Brien ")
     assert "  - project_slug 'class' is a Python keyword" in error
     assert "  - cert_strictness 'required' cannot work" in error
     assert "(What follows is cookiecutter's own traceback; the reasons are above.)\n" in error
@@ -247,10 +371,10 @@ def test_a_derived_value_from_the_command_line_is_refused(bake, tmp_path, capfd)
 
 def test_a_replay_of_older_facts_is_refused(bake, tmp_path, capfd):
     stale = copy.deepcopy(resolved())
-    stale["_facts_version"] = 0
+    stale["_redis_providers"]["render"]["databases"] = 4
     with pytest.raises(FailedHookException):
         bake(output=tmp_path, replay=stale)
-    assert "run again without --replay" in capfd.readouterr().err
+    assert "_redis_providers is not as in this template" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
