@@ -16,6 +16,7 @@ import json
 import keyword
 import os
 import re
+import unicodedata
 import zlib
 
 RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
@@ -81,12 +82,15 @@ def problems(answers, given=None, present=()):
     `given` holds them as they were before cookiecutter rendered them, `present` the names that are
     in the project's folder already.
     """
-    wrong = list(text_problems(answers, given or {})) or [
-        *name_problems(answers),
-        *slug_problems(answers),
-        *(private_problems(answers) or choice_problems(answers)),
-    ]
-    return [*wrong, *folder_problems(answers, present)]
+    wrong = dict(text_problems(answers, given or {}))
+    found = list(wrong.values())
+    if "project_name" not in wrong:
+        found += name_problems(answers)
+    if "project_slug" not in wrong:
+        found += slug_problems(answers)
+    if wrong.keys().isdisjoint(QUESTIONS[2:]):
+        found += private_problems(answers) or choice_problems(answers)
+    return [*found, *folder_problems(answers, present)]
 
 
 def shown(value):
@@ -101,24 +105,28 @@ def digest(value):
 
 
 def text_problems(answers, given):
+    """Yield (key, sentence) for each answer that is no text, or that cookiecutter has run."""
     for key in QUESTIONS:
         value, before = answers.get(key), given.get(key)
         if not isinstance(value, str):
-            yield f"{key} is {shown(value)}, which is no text: answer with a string."
+            yield key, f"{key} is {shown(value)}, which is no text: answer with a string."
         elif isinstance(before, str) and TAG.search(before) and digest(before) != DIGESTS.get(key):
             yield (
+                key,
                 f"{key} was given as {shown(before)}, which cookiecutter has run as a template "
-                f"(result: {shown(value)}): answer with plain text."
+                f"(result: {shown(value)}): answer with plain text.",
             )
 
 
 def name_problems(answers):
     name = answers["project_name"]
     if not NAME.fullmatch(name):
+        plain = " ".join(re.findall(r"[\w.-]+", unicodedata.normalize("NFKD", name), re.ASCII))
+        plain = plain.lstrip(" _.-")[:60].rstrip() or "My Service"
         yield (
-            f"project_name {shown(name)} cannot be written into every kind of file: answer with at "
-            "most 60 of a-z, A-Z, 0-9, space, '_', '.' and '-', first a letter or digit, last no "
-            "space."
+            f"project_name {shown(name)} is not 1 to 60 of a-z, A-Z, 0-9, space, '_', '.' and '-', "
+            "first a letter or digit and last no space, which need no escaping in any file: answer "
+            f"for example {plain!r}."
         )
 
 
@@ -190,7 +198,7 @@ def derived(answers, row):
     """Return what cookiecutter.json derives from the answers and their facts row, as strings."""
     strictness = answers["cert_strictness"]
     return {
-        "__folder": answers["project_slug"],
+        "__folder": str(answers["project_slug"]),
         "__cert_reqs": row["cert_reqs"] if strictness == "recommended" else strictness,
         "__url_env": row["url_env"],
         "__check_hostname": str(row["check_hostname"]).lower(),

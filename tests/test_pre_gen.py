@@ -79,8 +79,31 @@ def test_a_plain_project_name_is_accepted(pre_gen, name):
 )
 def test_a_project_name_that_would_need_escaping_is_refused(pre_gen, name):
     [text] = pre_gen.problems({**resolved(), "project_name": name})
-    assert text.startswith(f"project_name {name!r} ")
-    assert "answer with at most 60" in text
+    assert text.startswith(f"project_name {name!r} is not 1 to 60 of ")
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("O'Brien", "O Brien"),
+        ("Café Zoë", "Cafe Zoe"),
+        ("服务", "My Service"),
+        ("  ", "My Service"),
+        ("-rf", "rf"),
+        ("x" * 300, "x" * 60),
+        ("x" * 59 + " y", "x" * 59),
+    ],
+)
+def test_a_refused_project_name_comes_with_another(pre_gen, name, instead):
+    [text] = pre_gen.name_problems({"project_name": name})
+    assert text.endswith(f": answer for example {instead!r}.")
+
+
+@given(st.text())
+def test_a_suggested_name_is_always_accepted(pre_gen, name):
+    for text in pre_gen.name_problems({"project_name": name}):
+        instead = text.split(": answer for example '")[-1].removesuffix("'.")
+        assert pre_gen.NAME.fullmatch(instead)
 
 
 @pytest.mark.parametrize("slug", ["a", "my_service", "a" * 40, "match", "true", "null", "e1", "x_"])
@@ -227,7 +250,8 @@ def test_what_cookiecutter_adds_is_known(pre_gen):
 @pytest.mark.parametrize("key", QUESTIONS)
 @pytest.mark.parametrize("value", [None, 7, True, [], ["upstash"], {}])
 def test_an_answer_that_is_no_text_is_refused(pre_gen, key, value):
-    [text] = pre_gen.problems({**resolved(), key: value})
+    answers = {**resolved(), key: value}
+    [text] = pre_gen.problems({**answers, "__folder": str(answers["project_slug"])})
     assert text == f"{key} is {value!r}, which is no text: answer with a string."
 
 
@@ -245,6 +269,10 @@ def test_an_answer_that_was_run_as_a_template_is_refused(pre_gen, key, tags):
     [text] = pre_gen.problems(answers, {**answers, key: tags})
     assert text.startswith(f"{key} was given as {tags!r}, which cookiecutter has run as a template")
     assert text.endswith("(result: 'shop'): answer with plain text.")
+    answers |= {"cert_strictness": "strict", "project_name": "O'Brien", "project_slug": "class"}
+    starts = [text.split()[:2] for text in pre_gen.problems(answers, {**answers, key: tags})]
+    assert [key, "was"] in starts
+    assert len(starts) == 3
 
 
 def test_the_default_slug_is_the_one_template_that_may_run(pre_gen):
@@ -257,8 +285,8 @@ def test_the_default_slug_is_the_one_template_that_may_run(pre_gen):
 
 def test_a_long_value_is_cut_to_what_a_line_can_hold(pre_gen):
     [text] = pre_gen.problems({**resolved(), "project_name": "x" * 1000 + "!"})
-    assert text.startswith(f"project_name '{'x' * 59}...' cannot be ")
-    assert len(text) < 300
+    assert text.startswith(f"project_name '{'x' * 59}...' is not ")
+    assert len(text) < 400
 
 
 # The folder
