@@ -1,4 +1,4 @@
-"""Prove that what was written is whole, then remove the marker of pre_gen. Fixes nothing.
+"""Prove that what was written is whole; then let scripts run and remove the marker of pre_gen.
 
 Cookiecutter renders this file and runs the copy in the new project. Only RAW changes: the rest is
 plain Python, 3.10 or newer, which the tests import as it stands.
@@ -340,6 +340,15 @@ CHECKS = (
 )
 
 
+def make_executable(root):
+    """Let the scripts run: out of a zip file cookiecutter takes them without their mode."""
+    for name, text in read(root, ["manage.py", "script"]).items():
+        if text.startswith("#!"):
+            path = os.path.join(root, name)
+            mode = os.stat(path).st_mode
+            os.chmod(path, mode | (mode & 0o444) >> 2)  # for whoever may read it
+
+
 def summary(answers):
     """Return (label, text) pairs: all answers, the Redis, how it is verified, the next command."""
     row, target = answers["_redis_providers"][answers["redis_provider"]], answers["deploy_target"]
@@ -393,6 +402,8 @@ def report(found, answers):
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
     FOUND = problems(os.getcwd(), ANSWERS)
-    if not FOUND and os.path.exists(MARKER):
-        os.remove(MARKER)
+    if not FOUND:
+        make_executable(os.getcwd())
+        if os.path.exists(MARKER):
+            os.remove(MARKER)
     sys.exit(report(FOUND, ANSWERS))

@@ -25,7 +25,7 @@ GIVEN = r'''{{ _cookiecutter | default({}) | tojson }}'''  # fmt: skip  # before
 QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
 STRICTNESS = ("recommended", "required", "optional", "none")
 TARGETS = ("render", "render_services", "procfile", "server")
-COOKIECUTTERS_OWN = ("_template", "_output_dir", "_repo_dir", "_checkout")
+COOKIECUTTERS_OWN = ("_template", "_output_dir", "_repo_dir", "_checkout", "_commit")
 
 # Of what nobody answers: a configuration file or the --replay of another release may change it.
 # Written by script/providers_table.py.
@@ -45,7 +45,7 @@ WRITTEN = (
 MARKER = "INCOMPLETE.txt"  # there from the first file until the last check
 UNFINISHED = (
     "Cookiecutter has not finished this project: files may be missing, and nothing was checked.\n"
-    "Delete this folder and generate the project again.\n"
+    "Delete this folder, or all in it that is not your own, and generate the project again.\n"
 )
 
 TAG = re.compile("{[{" + "%#]")  # joined here, or it would be a tag in this file
@@ -221,11 +221,11 @@ def derived_problems(answers, row):
 
 
 def folder_problems(answers, present):
-    where = f"the folder {shown(answers['project_slug'])} already holds"
+    where = f"the folder {shown(answers.get('project_slug'))} already holds"
     if MARKER in present:
         yield (
-            f"{where} {MARKER}, since an earlier run did not finish there: delete the folder, then "
-            "run again."
+            f"{where} {MARKER}, since an earlier run did not finish there: delete the folder, or "
+            "all in it that is not your own, then run again."
         )
     elif present:
         more = f" and {len(present) - 3} more" if len(present) > 3 else ""
@@ -266,5 +266,5 @@ def report(found):
 
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
-    HERE = present(ANSWERS["project_slug"])
+    HERE = present(ANSWERS.get("project_slug"))
     sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE)) or mark())

@@ -243,7 +243,7 @@ def test_a_derived_value_that_this_template_does_not_have_is_refused(pre_gen):
 
 
 def test_what_cookiecutter_adds_is_known(pre_gen):
-    added = dict.fromkeys(["_template", "_output_dir", "_repo_dir", "_checkout"], "x")
+    added = dict.fromkeys(pre_gen.COOKIECUTTERS_OWN, "x")
     assert pre_gen.problems({**resolved(), **added}) == []
 
 
@@ -323,7 +323,7 @@ def test_a_folder_that_an_earlier_run_left_is_refused(pre_gen):
     [text] = pre_gen.problems(resolved(), {}, ["README.md", "INCOMPLETE.txt"])
     assert text == (
         "the folder 'my_service' already holds INCOMPLETE.txt, since an earlier run did not finish "
-        "there: delete the folder, then run again."
+        "there: delete the folder, or all in it that is not your own, then run again."
     )
 
 
