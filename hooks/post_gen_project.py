@@ -8,9 +8,9 @@ import sys
 
 if __name__ == "__main__":
     sys.path.pop(0)  # the folder of the copy, $TMPDIR: a stray yaml.py there would be imported
-    import signal
+    import _signal  # `signal` imports for 5 ms first, and Ctrl-C would show a traceback of that
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: an end without a traceback
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 import ast
 import configparser
@@ -38,6 +38,7 @@ WRITTEN = (
     "supervisord.conf templates tests"
 )
 MARKER = "INCOMPLETE.txt"
+WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
 
 STOP_BUDGET = 28  # seconds; supervisord stops one program after another, hosts kill after 30
 PROGRAMS = ["program:celery_beat", "program:celery_worker", "program:django"]
@@ -387,15 +388,20 @@ def report(found, answers):
     if found:
         print("The project is not whole, which is a fault of the template:", file=sys.stderr)
         for text in found:
-            print(f"  - {text}", file=sys.stderr)
+            lines = textwrap.wrap(f"  - {text}", subsequent_indent="    ", **WRAPPED)
+            print(*lines, sep="\n", file=sys.stderr)
         print(
             "(What follows is cookiecutter's own traceback; the reasons are above.)",
             file=sys.stderr,
         )
         return 1
     if "_output_dir" in answers:  # cruft, which runs this at every update, has none
-        for label, text in summary(answers):
-            print(textwrap.fill(f"{label}: {text}", 76, subsequent_indent="  "))
+        try:
+            for label, text in summary(answers):
+                lines = textwrap.wrap(f"{label}: {text}", subsequent_indent="  ", **WRAPPED)
+                print(*lines, sep="\n", flush=True)
+        except OSError:  # nobody takes it, and the project is whole all the same
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
 
 

@@ -8,14 +8,15 @@ import sys
 
 if __name__ == "__main__":
     sys.path.pop(0)  # the folder of the copy, $TMPDIR: a stray json.py there would be imported
-    import signal
+    import _signal  # `signal` imports for 5 ms first, and Ctrl-C would show a traceback of that
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: an end without a traceback
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 import json
 import keyword
 import os
 import re
+import textwrap
 import unicodedata
 import zlib
 
@@ -43,6 +44,7 @@ WRITTEN = (
     "supervisord.conf templates tests"
 )
 MARKER = "INCOMPLETE.txt"  # there from the first file until the last check
+WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
 UNFINISHED = (
     "Cookiecutter has not finished this project: files may be missing, and nothing was checked.\n"
     "Delete this folder, or all in it that is not your own, and generate the project again.\n"
@@ -76,11 +78,11 @@ TAKEN = {
 }
 
 
-def problems(answers, given=None, present=()):
+def problems(answers, given=None, present=(), folder=""):
     """Return one sentence for each reason why the resolved answers cannot work.
 
     `given` holds them as they were before cookiecutter rendered them, `present` the names that are
-    in the project's folder already.
+    already in the project's `folder`.
     """
     wrong = dict(text_problems(answers, given or {}))
     found = list(wrong.values())
@@ -90,7 +92,7 @@ def problems(answers, given=None, present=()):
         found += slug_problems(answers)
     if wrong.keys().isdisjoint(QUESTIONS[2:]):
         found += private_problems(answers) or choice_problems(answers)
-    return [*found, *folder_problems(answers, present)]
+    return [*found, *folder_problems(answers, present, folder)]
 
 
 def shown(value):
@@ -220,7 +222,12 @@ def derived_problems(answers, row):
             )
 
 
-def folder_problems(answers, present):
+def folder_problems(answers, present, folder):
+    if TAG.search(folder):
+        yield (
+            f"the path {shown(folder)} holds template tags, which cookiecutter would run: choose "
+            "another output folder."
+        )
     where = f"the folder {shown(answers.get('project_slug'))} already holds"
     if MARKER in present:
         yield (
@@ -247,6 +254,8 @@ def mark():
         with open(MARKER, "x", encoding="ascii") as file:
             file.write(UNFINISHED)
     except OSError as error:
+        if not isinstance(error, FileExistsError) and os.path.lexists(MARKER):
+            os.remove(MARKER)  # it is empty: the disk is full
         return report([f"no file can be written into {os.getcwd()!r}: {error.strerror}."])
     return 0
 
@@ -256,7 +265,8 @@ def report(found):
     if found:
         print("Nothing was generated, because:", file=sys.stderr)
         for text in found:
-            print(f"  - {text}", file=sys.stderr)
+            lines = textwrap.wrap(f"  - {text}", subsequent_indent="    ", **WRAPPED)
+            print(*lines, sep="\n", file=sys.stderr)
         print(
             "(What follows is cookiecutter's own traceback; the reasons are above.)",
             file=sys.stderr,
@@ -267,4 +277,4 @@ def report(found):
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
     HERE = present(ANSWERS.get("project_slug"))
-    sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE)) or mark())
+    sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE, os.getcwd())) or mark())

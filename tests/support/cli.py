@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,8 @@ class Home:
         return self.run([sys.executable, "-m", "cruft", *map(str, arguments)], cwd=cwd)
 
     def run(self, command, cwd=None):
-        return subprocess.run(
+        """Run a command to its end; each sentence of the hooks is one line of its stderr."""
+        done = subprocess.run(
             command,
             cwd=cwd or self.work,
             env=self.env,
@@ -59,6 +61,8 @@ class Home:
             errors="replace",
             timeout=SECONDS,
         )
+        done.stderr = unwrapped(done.stderr)
+        return done
 
     def git(self, folder, *arguments):
         """Run git in the folder; return its output. Raises CalledProcessError."""
@@ -78,6 +82,13 @@ class Home:
         self.git(folder, "add", "--all")
         self.git(folder, "commit", "--quiet", "--message", message)
         return self.git(folder, "rev-parse", "HEAD").strip()
+
+
+def unwrapped(text):
+    """Put the lines of each sentence together that the hooks have wrapped for a terminal."""
+    return re.sub(
+        r"^  - .*(?:\n    \S.*)+", lambda m: " ".join(m[0].split("\n    ")), text, flags=re.M
+    )
 
 
 def tree(root):

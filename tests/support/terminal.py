@@ -6,7 +6,10 @@ import time
 from pathlib import Path
 
 import pexpect
+import psutil
 import pyte
+
+from tests.support.processes import wait_until
 
 SECONDS = 60
 SCREENS = Path(__file__).resolve().parent.parent / "screens"
@@ -65,6 +68,9 @@ class Terminal:
         while not (text in "\n".join(self.rows[self.answered :]) and self._at_a_prompt()):
             if not self._read(limit):
                 raise AssertionError(f"ended before it asked {text!r}:\n" + "\n".join(self.rows))
+        # Python loses a Ctrl-C between the prompt and its wait for the first key.
+        asking = psutil.Process(self.child.pid)
+        wait_until(lambda: asking.status() == psutil.STATUS_SLEEPING, SECONDS, "waiting for keys")
 
     def type(self, keys):
         """Type the keys, of which the last ends the row: ENTER, CTRL_C or CTRL_D."""
