@@ -1,0 +1,256 @@
+"""Every provider x strictness x target, judged by the service's own Django and supervisor."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.answers import PRODUCT, ROWS, refused, row_id
+from tests.live.asking import report_of
+from tests.support.service import OUTSIDE_NAME, Project, commands_of
+from tests.test_render import BEAT, GUNICORN, WORKER, effective
+
+pytestmark = pytest.mark.live
+ACCEPTED = {row_id(answers): answers for answers in PRODUCT if not refused(answers)}
+SLUG = "my_service"
+
+# 256 bits in base64, as Render makes them for `generateValue: true`.
+GENERATED = "qgNwTIUTRQY6l3kZc0yVvDDnV0mGOWkE2TzJ7bBx5nQ="
+TYPED = "a long text that is only used here, 0123456789 abcdefghijklmnop"
+
+
+@pytest.fixture(scope="module")
+def place(deployment):
+    """A built service; all others have the same locks, and so share its environment."""
+    return deployment("self_hosted")
+
+
+def production(project, answers, ca):
+    """The environment of its web process: what its own files ask for, and the platform sets."""
+    row, target = ROWS[answers["redis_provider"]], answers["deploy_target"]
+    given = {
+        "DATABASE_URL": "postgres://user:password@db.example.com:5432/db",
+        row["url_env"]: row["url_form"].replace(":PORT", ":6380"),
+        "EMAIL_URL": "smtp+tls://user:password@mail.example.com:587",
+        "DEFAULT_FROM_EMAIL": f"service@{OUTSIDE_NAME}",
+        "SECRET_KEY": TYPED,
+        "ALLOWED_HOSTS": OUTSIDE_NAME,
+    }
+    if row["ca"] in ("own", "provider_file"):
+        given["REDIS_CA_CERTS"] = str(ca)
+    settings = commands_of(project, target, given).first_environment()
+    if target.startswith("render"):
+        settings["RENDER_EXTERNAL_HOSTNAME"] = OUTSIDE_NAME
+        if "SECRET_KEY" in settings:
+            settings["SECRET_KEY"] = GENERATED
+    return settings
+
+
+def check(project, settings):
+    """The ids that `check --deploy` reports, or its output where that is not all it says."""
+    # Bakes are only read.
+    settings = settings | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = project.manage("check", "--deploy", "--fail-level", "WARNING", env=settings)
+    found = set(re.findall(r"^\S+ \((\w+\.[A-Z]\d+)\) ", done.stderr, re.MULTILINE))
+    if bool(found) != bool(done.returncode) or (done.stderr and not found):
+        return f"exit status {done.returncode}: {done.stdout}{done.stderr}"
+    return found
+
+
+def expected(answers):
+    """A certificate that is not verified is reported, and nothing else."""
+    encrypted = ROWS[answers["redis_provider"]]["tls"] != "none"
+    return {f"{SLUG}.W001"} if encrypted and effective(answers) == "none" else set()
+
+
+def test_check_deploy_reports_exactly_what_is_not_verified(baked, place, certificates):
+    runs = defaultdict(list)  # {(the Python files, the environment): the combinations that have it}
+    locks = set()
+    for name, answers in ACCEPTED.items():
+        made = baked(**answers)
+        locks.add(made.files["requirements.txt"])
+        python = sorted((path, data) for path, data in made.files.items() if path.endswith(".py"))
+        project = Project(made.path, venv=place.project.venv)
+        settings = production(project, answers, certificates.own.pem)
+        files = hashlib.sha256(repr(python).encode()).hexdigest()
+        runs[files, tuple(sorted(settings.items()))].append((name, project))
+    assert locks == {(place.project.path / "requirements.txt").read_bytes()}
+    # 110 of 296: recommended is one of the other modes, and two targets share an environment.
+    modes = {(answers["redis_provider"], effective(answers)) for answers in ACCEPTED.values()}
+    assert len(runs) == 2 * len(modes)
+
+    def found(run):
+        (_, settings), names = run
+        _, project = names[0]
+        return check(project, dict(settings))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = zip(runs.values(), pool.map(found, runs.items()), strict=True)
+        reported = {name: ids for names, ids in results for name, _ in names}
+    assert reported == {name: expected(answers) for name, answers in ACCEPTED.items()}
+
+
+# {what is wrong: (answers, file, old, new, what is reported)}
+SETTINGS = f"{SLUG}/settings.py"
+MEMORYSTORE = {"redis_provider": "memorystore_redis", "deploy_target": "render"}
+REPORTED = {
+    "nothing": ({}, SETTINGS, "DEBUG = env", "DEBUG = env", set()),
+    "DEBUG": (
+        {},
+        SETTINGS,
+        '"DEBUG", "false"',
+        '"DEBUG", "true"',
+        {f"security.W0{number}" for number in ("04", "08", "12", "16", "18")},
+    ),
+    "a shorter key than Render's": (
+        {},
+        SETTINGS,
+        "if not SECRET_KEY:",
+        "SECRET_KEY = SECRET_KEY[:43]\nif not SECRET_KEY:",
+        {"security.W009"},
+    ),
+    "no HTTPS": (
+        {},
+        SETTINGS,
+        "SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF",
+        "CSRF",
+        {"security.W008", "security.W012"},
+    ),
+    "no HSTS": ({}, SETTINGS, '"SECURE_HSTS_SECONDS", "3600"', '"", "0"', {"security.W004"}),
+    "not verified": (
+        {"redis_provider": "upstash"},
+        SETTINGS,
+        '"REDIS_CERT_REQS": "required"',
+        '"REDIS_CERT_REQS": "none"',
+        {f"{SLUG}.W001"},
+    ),
+    "no e-mail in render.yaml": ({}, "render.yaml", "EMAIL_URL", "EMAIL", {f"{SLUG}.W003"}),
+    "too few connections": (
+        {},
+        SETTINGS,
+        '"REDIS_MAX_CONNECTIONS": "50"',
+        '"REDIS_MAX_CONNECTIONS": "5"',
+        {f"{SLUG}.W004"},
+    ),
+    "no CA in render.yaml": (
+        MEMORYSTORE,
+        "render.yaml",
+        "REDIS_CA_CERTS",
+        "REDIS_CA",
+        "exit status 1: REDIS_CERT_REQS=required without the host name check needs REDIS_CA_CERTS",
+    ),
+    "another provider's variable": (
+        {"redis_provider": "upstash"},
+        SETTINGS,
+        '"REDIS_URL")',
+        '"SCALINGO_REDIS_URL")',
+        "exit status 1: SCALINGO_REDIS_URL is not set",
+    ),
+    "another provider's host": (
+        {"redis_provider": "fly", "deploy_target": "server"},
+        SETTINGS,
+        "fly-*.upstash.io",
+        "",
+        "exit status 1: REDIS_URL is plain redis:// to the public host",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REPORTED)
+def test_check_deploy_reports(what, baked, place, certificates, tmp_path):
+    answers, name, old, new, reported = REPORTED[what]
+    answers = {"redis_provider": "render", "deploy_target": "render"} | answers
+    path = shutil.copytree(baked(**answers).path, tmp_path / SLUG)
+    change(path / name, old, new)
+    project = Project(path, venv=place.project.venv)
+    found = check(project, production(project, answers, certificates.own.pem))
+    if isinstance(reported, str):
+        found = found[: len(reported)]
+    assert found == reported
+
+
+def change(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+# What supervisor makes of supervisord.conf
+
+COMMON = {
+    "autostart": True,
+    "autorestart": "RestartWhenExitUnexpected",
+    "startsecs": 10,
+    "startretries": 3,
+    "stopsignal": "SIGTERM",
+    "stopasgroup": False,
+    "killasgroup": False,
+    "redirect_stderr": True,
+    "stdout_logfile": "/dev/stdout",
+    "stdout_logfile_maxbytes": 0,
+    "environment": {},
+}
+WORKERS = {"priority": 10, "startretries": 8, "stopsignal": "SIGQUIT", "stopwaitsecs": 18}
+PROGRAMS = {
+    "celery_worker:celery_worker": COMMON | WORKERS | {"command": WORKER.format(slug=SLUG)},
+    "django:django": COMMON
+    | {"priority": 20, "stopwaitsecs": 7, "command": GUNICORN.format(slug=SLUG)},
+    "celery_beat:celery_beat": COMMON
+    | {"priority": 30, "stopwaitsecs": 2, "command": BEAT.format(slug=SLUG)},
+}
+
+
+def supervised(folder):
+    """What supervisor should read in the supervisord.conf of this folder."""
+    return {
+        "programs": PROGRAMS,
+        "nodaemon": True,
+        "logfile": "/dev/null",
+        "pidfile": f"{folder}/supervisord.pid",
+        "serverurl": f"unix://{folder}/supervisor.sock",
+        "said": [],
+    }
+
+
+def test_supervisor_reads_the_three_programs_of_every_combination(baked, place):
+    folders = {name: baked(**answers).path for name, answers in ACCEPTED.items()}
+    paths = {name: str(folder / "supervisord.conf") for name, folder in folders.items()}
+    read = report_of(place, "programs.py", *paths.values())
+    found = {name: read[path] for name, path in paths.items()}
+    assert found == {name: supervised(folder) for name, folder in folders.items()}
+
+
+# {what is wrong: (old, new, what supervisor says, or the option that it reads otherwise)}
+MISREAD = {
+    "no such signal": ("stopsignal=QUIT", "stopsignal=QUITE", "'QUITE' is not a valid signal name"),
+    "no number": ("stopwaitsecs=18", "stopwaitsecs=soon", "invalid literal for int()"),
+    "no such variable": ("%(here)s/supervisor.sock", "%(ENV_NO)s", "contains names ('ENV_NO')"),
+    "no name for copies": ("priority=20", "numprocs=2", "%(process_num) must be present"),
+    "no command": ("command=gunicorn", ";command=gunicorn", "does not specify a command"),
+    "no such factory": ("rpcinterface:make_main", "rpcinterface:make_no", "cannot be resolved"),
+    "no such folder": ("logfile=/dev/null", "logfile=/no/such/log", "/no/such/log does not exist"),
+    # supervisor says nothing about an option that it does not know.
+    "a misspelt option": ("stopwaitsecs=18", "stopwaitsec=18", {"stopwaitsecs": 10}),
+    "a signal less": ("stopsignal=QUIT", "", {"stopsignal": "SIGTERM"}),
+    "another order": ("priority=10", "priority=40", {"priority": 40}),
+    "a whole group is killed": ("priority=10", "priority=10\nkillasgroup=true", {"killasgroup": 1}),
+}
+
+
+@pytest.mark.parametrize("what", MISREAD)
+def test_supervisor_reads_otherwise_where_there_is(what, baked, place, tmp_path):
+    old, new, wrong = MISREAD[what]
+    conf = shutil.copy(baked().path / "supervisord.conf", tmp_path)
+    change(tmp_path / "supervisord.conf", old, new)
+    (found,) = report_of(place, "programs.py", conf).values()
+    if isinstance(wrong, str):
+        assert wrong in found["refused"]
+    else:
+        name = "celery_worker:celery_worker"
+        right = supervised(tmp_path)
+        programs = PROGRAMS | {name: PROGRAMS[name] | wrong}
+        assert found == right | {"programs": programs} != right
