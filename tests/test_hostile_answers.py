@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 
-from tests.answers import QUESTIONS, check_keys
-from tests.support.cli import SECONDS, Home, tree
+from tests.answers import QUESTIONS, SERVICE, check_keys, resolved
+from tests.support.cli import SECONDS, Home, tree, unwrapped
 
 HEAD = "Nothing was generated, because:"
 NOTE = "(What follows is cookiecutter's own traceback; the reasons are above.)"
@@ -34,9 +34,12 @@ TAG = re.compile("{[{%#]")
 
 # What a refusal says to do. A group holds the value to give instead.
 EXAMPLE = re.compile(r"(project_name|project_slug) .*: answer for example '([^']+)'\.")
-FOLDER = re.compile(r"(project_slug) .* cannot be the name of a folder: answer with a-z, 0-9 and _.*")
+FOLDER = re.compile(r"(?s)(project_slug) .* cannot be the name of a folder: answer with a-z, .*")
 RUN = re.compile(r"(project_\w+) was given as .*, which cookiecutter has run as a .* plain text\.")
 PAIR = re.compile(r"(cert_strictness) .* cannot work out of the box .*: answer (recommended); .*")
+
+# Said besides, where the package is what holds the tags.
+PATH = re.compile(r"the path .* holds template tags, which cookiecutter would run: .*")
 
 # Cookiecutter's own: the last answers, and each hook as it was rendered.
 REPLAY = "home/.cookiecutter_replay"
@@ -45,7 +48,7 @@ HOOK = re.compile(rb'"""(Refuse answers that cannot work|Prove that what was wri
 
 @dataclass
 class Ended:
-    """How a bake ended: with a project, with the reasons of a refusal, or by cookiecutter's error."""
+    """How a bake ended: with a project, the reasons of a refusal or cookiecutter's own error."""
 
     project: Path | None = None
     reasons: tuple = ()
@@ -55,21 +58,21 @@ class Ended:
 
 
 def reasons_of(error):
-    """The sentences of a refusal. AssertionError unless stderr begins with them, one to a line."""
+    """The sentences of a refusal. AssertionError unless stderr begins with them, wrapped or not."""
     told, note, _ = error.partition(NOTE)
-    head, *lines = told.splitlines() or [""]
-    assert (head, note) == (HEAD, NOTE), f"no refusal: {error}"
-    assert lines, "refused without a reason"
+    assert told.startswith(f"{HEAD}\n") and note, f"no refusal: {error}"
+    text = unwrapped(told.removeprefix(f"{HEAD}\n"))
+    lines = text.splitlines()
+    assert lines and text == "".join(f"{line}\n" for line in lines), f"no sentences: {error}"
     for line in lines:
-        assert re.fullmatch(r"  - \w.*\.", line, re.ASCII), f"no sentence: {line!r}"
-        assert line.isascii() and line.isprintable() and len(line) < 600, f"unreadable: {line!r}"
+        assert re.fullmatch(r"  - \w.*\.", line) and line.isprintable(), f"no sentence: {line!r}"
     return tuple(line.removeprefix("  - ") for line in lines)
 
 
 def leftovers(before, after, project=None):
     """The paths at which two trees differ, but for the project and for what is cookiecutter's."""
     changed = {path for path in {*before, *after} if before.get(path, "") != after.get(path, "")}
-    own = {path for path in changed if path.split("/template.json")[0] == REPLAY}
+    own = {path for path in changed if re.fullmatch(REPLAY + r"(/\w+\.json)?", path)}
     own |= {p for p in changed if re.fullmatch(r"tmp/tmp\w+\.py", p) and HOOK.match(after[p])}
     return sorted(p for p in changed - own if not f"{p}/".startswith(f"{project}/"))
 
@@ -78,6 +81,8 @@ def instead(reasons, answers):
     """The answers with those that the reasons ask for. AssertionError if one asks for none."""
     better = {}
     for reason in reasons:
+        if PATH.fullmatch(reason):
+            continue
         matches = (form.fullmatch(reason) for form in (EXAMPLE, FOLDER, RUN, PAIR))
         found = next(filter(None, matches), None)
         assert found, f"it does not say what to answer: {reason}"
@@ -124,7 +129,9 @@ def stated(project, slug):
     entrances = ("manage.py", f"{slug}/celery.py", f"{slug}/wsgi.py")
     return {
         "heading": (project / "README.md").read_text("utf-8").partition("\n")[0],
-        "project": tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]["name"],
+        "project": tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"][
+            "name"
+        ],
         "app": literals(project, f"{slug}/celery.py")["Celery"],
         "modules": [module["ROOT_URLCONF"], module["WSGI_APPLICATION"]],
         "settings": [literals(project, name)["os.environ.setdefault"] for name in entrances],
@@ -145,7 +152,8 @@ def check_project(ended, answers, post_gen):
     assert slug.isascii() and slug.isidentifier() and slug.islower(), slug
     assert not keyword.iskeyword(slug) and slug not in sys.stdlib_module_names, slug
     dashed = slug.replace("_", "-")
-    parts = ("", "-redis", "-db", "-shared") if effective["deploy_target"] == "render" else ()
+    parts = ["", "-db", "-shared"] if effective["deploy_target"] == "render" else []
+    parts += ["-redis"] * bool(parts and effective["redis_provider"] == "render")
     assert stated(ended.project, ended.project.name) == {
         "heading": f"# {name}",
         "project": dashed,
@@ -177,10 +185,12 @@ def in_process(home, template, answers, capfd):
         try:
             ended.project = Path(bake(no_input=True, extra_context=answers))
         except FailedHookException:
-            ended.reasons = reasons_of(capfd.readouterr().err)
+            told = capfd.readouterr().err
+            ended.reasons = reasons_of(told)
+            assert all(len(line) <= 76 for line in told.splitlines()), told
         except KeyError as error:
             ended.reasons = error.args
-        except (TemplateError, UndefinedVariableInTemplate) as error:
+        except (TemplateError, UndefinedVariableInTemplate, TypeError) as error:
             ended.crash = repr(error)
     ended.output, ended.error = capfd.readouterr()
     config.unlink()
@@ -246,7 +256,10 @@ def judge(home, template, post_gen, capfd, accepted):
         ended = once(answers, template, way)
         if ended.reasons:
             better = instead(ended.reasons, answers)
-            if (template, *sorted(better.items())) not in accepted:
+            if FOLDER.fullmatch(ended.reasons[0]):
+                # Said before a folder is made, alone: the hook says the rest.
+                judge(better, template=template, way=way)
+            elif (template, *sorted(better.items())) not in accepted:
                 assert once(better, template, in_process).project, "refused again"
         return ended
 
@@ -260,26 +273,22 @@ NASTY = {
     "double quote": 'say "hi"',
     "quotes of Python": "'''\"\"\"",
     "curly quotes": "\u201cO\u2019Brien\u201d",
-    "guillemets": "\u00abx\u00bb",
     "backtick": "`id`",
     "backslash": "a\\b",
     "backslash last": "a\\",
-    "escape": "a\\x41\\n\\u0041",
+    "escapes": "a\\x41\\n\\u0041",
     "newline": "a\nb",
     "newline last": "shop\n",
     "carriage return": "a\r\nb",
     "tab": "a\tb",
-    "form feed": "a\fb",
     "line separator": "a\u2028b",
     "next line": "a\x85b",
     "NUL": "a\0b",
-    "NUL last": "shop\0",
     "terminal escape": "\x1b[2J\x1b[31mshop\x07",
     "end of RAW": "''' + __import__('os').system('touch ran') + r'''",
-    "shell": "$(id)",
+    "shell": "$(touch ran)",
     "shell variable": "${HOME}",
     "shell, two commands": "a; touch ran #",
-    "shell, pipe": "a && b | c > d",
     "format": "{project_name} %s %(x)s",
     "supervisor": "%(ENV_HOME)s",
     "toml": '"\n[tool.x]\ny = "',
@@ -289,30 +298,25 @@ NASTY = {
     "yaml anchor": "&a *b !c",
     "markdown": "[x](javascript:alert(1))",
     "html": "<script>alert(1)</script>",
-    "entity": "a &amp; b",
     "emoji": "\U0001f642",
     "family": "\U0001f468\u200d\U0001f469\u200d\U0001f467",
     "accents": "Caf\u00e9 Zo\u00eb",
     "combining": "Cafe\u0301",
     "sharp s": "Stra\u00dfe",
-    "dotless i": "\u0131d",
     "ligature": "\ufb01le",
     "cyrillic": "\u0441\u0435\u0440\u0432\u0438\u0441",
     "homoglyph": "s\u0435rvice",
     "full width": "\uff53\uff45\uff52\uff56\uff49\uff43\uff45",
     "chinese": "\u670d\u52a1",
     "arabic": "\u062e\u062f\u0645\u0629",
-    "arabic digits": "a\u0663",
-    "superscript": "x\u00b2",
+    "arabic digit": "a\u0663",
     "right-to-left override": "abc\u202efed",
     "zero width": "a\u200bb",
     "byte order mark": "\ufeffshop",
     "no-break space": "a\u00a0b",
-    "soft hyphen": "a\u00adb",
     "private use": "\ue000",
     "a byte that is no text": "shop\udcff",
     "empty": "",
-    "a space": " ",
     "spaces": "   ",
     "space first": " shop",
     "space last": "shop ",
@@ -326,33 +330,31 @@ NASTY = {
     "underscores inside": "a__b",
     "only digits": "2024",
     "digit first": "9lives",
-    "number": "1e3",
+    "number": "e1",
     "version": "1.0",
     "null": "null",
-    "true": "true",
     "no": "no",
-    "40": "a" * 40,
+    "36": "a" * 36,
     "41": "a" * 41,
     "60": "a" * 60,
     "61": "a" * 61,
     "300": "a" * 300,
     "300 of four bytes": "\U0001f642" * 300,
     "100 kB": "a" * 100_000,
-    "words of 300": "shop " * 60,
+    "words": "shop " * 60,
     "up": "../x",
     "up and up": "../../../x",
     "up from below": "x/../../y",
     "below": "a/b",
-    "below, with space": "a b/c d",
     "slash last": "shop/",
+    "absolute": "ROOT/x",
+    "absolute, two slashes": "/ROOT/x",
     "dots": "..",
     "dot": ".",
     "three dots": "...",
     "dot first": ".shop",
     "dot last": "shop.",
     "dotted": "my.shop",
-    "absolute": "{root}/x",
-    "absolute, two slashes": "/{root}/x",
     "home": "~",
     "file in the home": "~/x",
     "drive": "C:\\x",
@@ -360,14 +362,12 @@ NASTY = {
     "share": "\\\\server\\share",
     "stream": "shop::$DATA",
     "upper case": "SHOP",
-    "camel case": "MyShop",
     "dashes": "my-shop",
     "keyword": "class",
     "keyword in upper case": "CLASS",
     "keyword None": "None",
     "soft keyword": "match",
     "soft keyword _": "_",
-    "builtin": "print",
     "dunder": "__init__",
     "standard library": "json",
     "standard library, private": "_thread",
@@ -379,15 +379,13 @@ NASTY = {
     "own module": "manage",
     "own file": "README.md",
     "marker": "INCOMPLETE.txt",
-    "git": ".git",
     "device": "con",
     "device in upper case": "NUL",
     "device with a number": "com1",
     "device with an ending": "aux.txt",
-    "cookiecutter": "cookiecutter.project_slug",
     "question": "project_name",
     "tags": "{{ 7*7 }}",
-    "tags of another answer": "{{ cookiecutter._redis_providers }}",
+    "tags of a fact": "{{ cookiecutter._redis_providers }}",
     "tags of plain text": "{{ 'shop' }}",
     "raw": "{% raw %}{{ x }}{% endraw %}",
     "raw without an end": "{% raw %}",
@@ -398,26 +396,25 @@ NASTY = {
     "closed tag": "oops }}",
     "tag of nothing": "{{ }}",
     "unknown variable": "{{ nothing.here }}",
-    "unknown tag": "{% include '/etc/passwd' %}",
+    "include": "{% include '/etc/passwd' %}",
 }
-# In two of these the value never comes to a template, or the template is broken.
-COMMANDS = ["quotes of Python", "newline", "a byte that is no text", "right-to-left override"]
-COMMANDS += ["a space", "option", "equals sign", "up from below", "absolute", "share", "100 kB"]
-COMMANDS += ["keyword", "device in upper case", "tags", "raw", "comment without an end", "40"]
+COMMANDS = ["quotes of Python", "newline", "a byte that is no text", "option", "absolute"]
+COMMANDS += ["100 kB", "device in upper case", "tags", "comment without an end", "36"]
 
 
-def value_of(name, home):
-    return NASTY[name].replace("{root}", str(home.home.parent))
+def value_of(nasty, home):
+    return NASTY[nasty].replace("ROOT", str(home.home.parent))
 
 
 @pytest.mark.parametrize("nasty", NASTY)
-def test_as_a_name_it_is_refused_or_baked_as_it_is(judge, home, nasty):
+def test_as_name_and_package_it_is_refused_or_baked_as_it_is(judge, home, nasty):
+    value = value_of(nasty, home)
+    judge({"project_name": value, "project_slug": value, "deploy_target": "procfile"})
+
+
+@pytest.mark.parametrize("nasty", list(NASTY)[::5])
+def test_a_name_makes_a_package_that_works(judge, home, nasty):
     judge({"project_name": value_of(nasty, home)})
-
-
-@pytest.mark.parametrize("nasty", NASTY)
-def test_as_a_package_it_is_refused_or_baked_as_it_is(judge, home, nasty):
-    judge({"project_slug": value_of(nasty, home), "deploy_target": "procfile"})
 
 
 @pytest.mark.parametrize("nasty", COMMANDS)
@@ -425,3 +422,354 @@ def test_on_the_command_line_it_is_the_same(judge, home, nasty):
     both = {"project_name": value_of(nasty, home), "project_slug": value_of(nasty, home)}
     answers = {**both, "redis_provider": "heroku", "cert_strictness": "required"}
     judge(answers, way=by_command)
+
+
+def test_everything_wrong_is_said_at_once(judge):
+    wrong = {"project_name": "O'Brien", "project_slug": "class", "cert_strictness": "required"}
+    ended = judge({**wrong, "redis_provider": "heroku"}, way=by_command)
+    assert [reason.split()[0] for reason in ended.reasons] == list(wrong)
+
+
+def test_half_of_a_surrogate_pair_is_no_file_name(home, template, capfd):
+    """Only Python and JSON can hold it, no command line."""
+    before = tree(home.home.parent)
+    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
+        in_process(home, template, {"project_slug": "\ud800"}, capfd)
+    (home.home / "config.yaml").unlink()
+    assert leftovers(before, tree(home.home.parent)) == []
+
+
+# From hypothesis
+
+CHARACTERS = [*"'\"`\\/\n\r\t\0\x1b {}%#$()<>&|;:*?~-_.@!=+,[]^aZ09", "\u202e", "\u200b", "\ufeff"]
+CHARACTERS += [
+    "\u2028",
+    "\u00e9",
+    "\u00df",
+    "\u0441",
+    "\uff53",
+    "\ufb01",
+    "\u670d",
+    "\U0001f642",
+    "\udcff",
+]
+PIECES = ["{{ 7*7 }}", "{{ 'x' }}", "{{", "}}", "{%", "%}", "{#", "#}", "{% raw %}", "{% endraw %}"]
+PIECES += ["../", "..", ".", "/", "~", "C:", "\\", "class", "json", "celery", "con", "NUL", "nul"]
+PIECES += ["my", "shop", "service", "9", "_", "-", " ", "Match", "$(touch ran)", "'''", "\n", "\0"]
+
+
+def joined(parts, most):
+    return st.lists(st.sampled_from(parts), max_size=most).map("".join)
+
+
+hostile = joined(CHARACTERS, 12) | joined(PIECES, 5) | joined(CHARACTERS + PIECES, 80)
+
+
+@settings(
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(name=hostile, slug=hostile)
+@example(name="", slug="")
+def test_any_two_texts_are_refused_or_baked_as_they_are(judge, name, slug):
+    judge({"project_name": name, "project_slug": slug})
+
+
+# Code in answers: cookiecutter renders what is not typed, before a hook can look at it
+
+TOUCH = "popen('touch ran').read() }}My Service"
+CODE = {
+    "cycler": "{{ cycler.__init__.__globals__.os." + TOUCH,
+    "lipsum": "{{ lipsum.__globals__.os." + TOUCH,
+    "namespace": "{{ namespace.__init__.__globals__.os." + TOUCH,
+    "a statement": "{% set x = joiner.__init__.__globals__.os.system('touch ran') %}My Service",
+}
+RAN = re.compile(
+    r"project_name was given as .*, which cookiecutter has run as a template "
+    r"\(result: 'My Service'\): answer with plain text\."
+)
+
+
+@pytest.fixture
+def ran(home):
+    """ran() -> whether the code of an answer has run since it was last asked."""
+
+    def ran():
+        seen = (home.work / "ran").exists()
+        (home.work / "ran").unlink(missing_ok=True)
+        return seen
+
+    return ran
+
+
+@pytest.fixture
+def untouched(home):
+    """untouched() asserts that a run left nothing, untouched(slug) that it left a project alone."""
+    before = tree(home.home.parent)
+
+    def untouched(slug=None):
+        assert leftovers(before, tree(home.home.parent), slug and f"work/{slug}") == []
+        assert slug is None or (home.work / slug / slug / "settings.py").is_file()
+
+    return untouched
+
+
+def typed(home, template, *lines, answers=None):
+    """Run the real command and answer its questions; Enter for those that are left."""
+    command = home.command(template, answers=answers)
+    command.remove("--no-input")
+    keys = "".join(f"{line}\n" for line in [*lines, *[""] * len(QUESTIONS)])
+    return subprocess.run(
+        command,
+        cwd=home.work,
+        env=home.env,
+        input=keys,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_code_on_the_command_line_has_run_and_is_refused(home, template, ran, untouched, code):
+    """Though what it came to is a good name: nobody can know what else it did."""
+    done = home.cookiecutter(template, answers={"project_name": CODE[code]})
+    assert ran(), "cookiecutter renders no answers any more: the README can say so"
+    assert done.returncode == 1
+    [reason] = reasons_of(done.stderr)
+    assert RAN.fullmatch(reason)
+    untouched()
+
+
+def test_code_shown_as_a_default_has_run_and_is_refused(home, template, ran, untouched):
+    done = typed(home, template, answers={"project_name": CODE["cycler"]})
+    assert "Name (My Service)" in done.stdout
+    assert ran()
+    assert done.returncode == 1
+    [reason] = reasons_of(done.stderr)
+    assert RAN.fullmatch(reason)
+    untouched()
+
+
+def test_code_in_a_configuration_file_has_run_and_is_refused(home, template, ran):
+    home.configure(default_context={"project_name": CODE["lipsum"]})
+    before = tree(home.home.parent)
+    done = home.cookiecutter(template)
+    assert ran()
+    assert done.returncode == 1
+    [reason] = reasons_of(done.stderr)
+    assert RAN.fullmatch(reason)
+    assert leftovers(before, tree(home.home.parent)) == []
+
+
+def test_code_in_a_derived_value_has_run_unseen(home, template, ran, untouched):
+    """Cookiecutter shows no hook how these were given: a right result is a right project."""
+    code = {"__cert_reqs": CODE["cycler"].replace("My Service", "required")}
+    done = home.cookiecutter(template, private=code)
+    assert ran()
+    assert (done.returncode, done.stderr) == (0, "")
+    untouched("my_service")
+
+
+def test_code_through_cruft_has_run_unseen(home, template, tmp_path, ran):
+    """Cruft shows no hook what was given: a plain result is taken."""
+    repository = home.repository(template, tmp_path / "template.git")
+    answers = json.dumps({"project_name": CODE["cycler"]})
+    done = home.cruft("create", "--no-input", "--extra-context", answers, repository)
+    assert ran()
+    assert done.returncode == 0, done.stderr
+    heading = (home.work / "my_service" / "README.md").read_text().partition("\n")[0]
+    assert heading == "# My Service"
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_code_that_is_typed_never_runs(home, template, ran, untouched, code):
+    # Longer than 60, it cannot be a folder, which is said before the rest.
+    slug = CODE["lipsum"].removesuffix("My Service")
+    done = typed(home, template, CODE[code], slug)
+    assert done.returncode == 1
+    assert set(instead(reasons_of(done.stderr), {})) == {*PLAIN}
+    assert not ran()
+    untouched()
+
+
+def test_code_that_is_replayed_never_runs(home, template, ran):
+    replay = home.home / "replay.json"
+    code = dict.fromkeys(["project_name", "project_slug", "__folder"], CODE["lipsum"])
+    replay.write_text(json.dumps({"cookiecutter": {**resolved(), **code}}))
+    before = tree(home.home.parent)
+    command = home.command(template, "--replay-file", str(replay))
+    command.remove("--no-input")
+    done = home.run(command)
+    assert done.returncode == 1
+    assert set(instead(reasons_of(done.stderr), {})) == {*PLAIN}
+    assert not ran()
+    assert leftovers(before, tree(home.home.parent)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "last"),
+    [
+        ("redis_provider", "ValueError: .* provided for choice variable redis_provider, but .*"),
+        ("_copy_without_render", "ValueError: .* for choice variable _copy_without_render, .*"),
+        ("_jinja2_env_vars", "TypeError: .* must be a mapping, not str"),
+        ("_redis_providers", "jinja2.exceptions.UndefinedError: .*"),
+    ],
+)
+def test_code_as_a_choice_or_a_private_value_never_runs(home, template, ran, untouched, key, last):
+    done = home.cookiecutter(template, private={key: CODE["cycler"]})
+    assert done.returncode == 1
+    assert re.fullmatch(last, done.stderr.splitlines()[-1])
+    assert not ran()
+    untouched()
+
+
+def test_code_under_a_mistyped_key_never_runs(home, template, ran, untouched):
+    done = home.cookiecutter(template, private={"projekt_name": CODE["cycler"]})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not ran()
+    untouched("my_service")
+
+
+# The oracle itself
+
+NAME, SLUG = "cookiecutter.project_name", "cookiecutter.project_slug"
+BAD_NAME, BAD_SLUG = {"project_name": "O'Brien"}, {"project_slug": "my-shop"}
+SHOP = {"project_name": "my shop", "project_slug": "shop"}
+REFUSING = "reported = report\ndef report(found):\n    "
+ANYTHING = "def problems(*_):\n    return []"
+
+# {what is wrong: (hook, code at its end, answers, what is said of it)}
+WRONG = {
+    "a keyword is taken": ("pre_gen", ANYTHING, {"project_slug": "class"}, "class"),
+    "a module of Python is taken": ("pre_gen", ANYTHING, {"project_slug": "json"}, "json"),
+    "a name that no package has is taken": ("pre_gen", ANYTHING, BAD_SLUG, "my-shop"),
+    "upper case is taken": ("pre_gen", ANYTHING, {"project_slug": "Shop"}, "Shop"),
+    "a name of two lines is taken": ("pre_gen", ANYTHING, {"project_name": "a\nb"}, "heading"),
+    "a file is left beside the output": (
+        "pre_gen",
+        REFUSING + "open('../../debris', 'w').close()\n    return reported(found)",
+        BAD_NAME,
+        "debris",
+    ),
+    "a folder is left in the output": (
+        "pre_gen",
+        REFUSING + "os.mkdir('../debris')\n    return reported(found)",
+        BAD_NAME,
+        "work/debris",
+    ),
+    "the user's file is changed": (
+        "pre_gen",
+        REFUSING + "open('../notes.txt', 'a').write('x')\n    return reported(found)",
+        BAD_NAME,
+        "work/notes.txt",
+    ),
+    "the first problem only is told": (
+        "pre_gen",
+        REFUSING + "return reported(found[:1])",
+        BAD_NAME | BAD_SLUG,
+        "refused again",
+    ),
+    "a problem is told twice": (
+        "pre_gen",
+        REFUSING + "return reported(found * 2)",
+        BAD_NAME,
+        "two sentences about project_name",
+    ),
+    "what is suggested is refused": (
+        "pre_gen",
+        "def suggestion(slug):\n    return 'class'",
+        BAD_SLUG,
+        "refused again",
+    ),
+    "nothing is suggested": (
+        "pre_gen",
+        "def slug_problems(answers):\n    yield 'project_slug is wrong.'",
+        BAD_SLUG,
+        "it does not say what to answer",
+    ),
+    "no reason is given": ("pre_gen", REFUSING + "return 1", BAD_NAME, "no refusal"),
+    "the reason is no sentence": (
+        "pre_gen",
+        REFUSING + "return reported([text[:-1] for text in found])",
+        BAD_NAME,
+        "no sentence",
+    ),
+    "the value is printed as it is": (
+        "pre_gen",
+        "shown = str",
+        {"project_name": "a\x1bb"},
+        "no sentence",
+    ),
+    "it ends with a traceback of its own": (
+        "pre_gen",
+        "def problems(*_):\n    raise RuntimeError",
+        BAD_NAME,
+        "no refusal",
+    ),
+    "it refuses and goes on": (
+        "pre_gen",
+        REFUSING + "return reported(found) and 0",
+        BAD_NAME,
+        HEAD,
+    ),
+    "it refuses what is right": ("pre_gen", "NAME = re.compile('x')", SHOP, "refused again"),
+    "the marker stays": ("post_gen", "MARKER = 'x'", SHOP, "INCOMPLETE.txt"),
+    "the summary leaves one out": ("post_gen", "QUESTIONS = QUESTIONS[:4]", SHOP, "Answers"),
+}
+# {what is not the answer: (file of the service, old, new, answers)}
+OTHER = {
+    "heading": ("README.md", f"# {{{{ {NAME}", f"# {{{{ {NAME} | title", SHOP),
+    "project": ("pyproject.toml", 'name = "{{', 'name = "x-{{', SHOP),
+    "app": ("*/celery.py", f'Celery("{{{{ {SLUG} }}}}")', 'Celery("x")', SHOP),
+    "settings": ("*/wsgi.py", f"{{{{ {SLUG} }}}}.settings", "x.settings", SHOP),
+    "modules": ("*/settings.py", f'"{{{{ {SLUG} }}}}.urls"', '"x.urls"', SHOP),
+    "commands": ("supervisord.conf", f"-A {{{{ {SLUG} }}}} worker", "-A x worker", SHOP),
+    "commands of the Procfile": (
+        "*Procfile*",
+        f"-A {{{{ {SLUG} }}}} beat",
+        "-A x beat",
+        SHOP | {"deploy_target": "procfile"},
+    ),
+    "render.yaml": ("*render.yaml*", "set name = slug", "set name = 'x' ~ slug", SHOP),
+}
+
+
+def spoil(template, folder, hook, code):
+    """Copy the template to the folder, with code at the end of a hook that wins over its own."""
+    shutil.copytree(template, folder)
+    path = folder / "hooks" / f"{hook}_project.py"
+    head, main, tail = path.read_text("utf-8").rpartition('\nif __name__ == "__main__":\n')
+    assert main
+    path.write_text(f"{head}\n{code}\n{main}{tail}", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_oracle_sees_a_wrong_hook(judge, template, tmp_path, wrong):
+    hook, code, answers, said = WRONG[wrong]
+    with pytest.raises(AssertionError, match=re.escape(said)):
+        judge(answers, template=spoil(template, tmp_path / "template", hook, code))
+
+
+@pytest.mark.parametrize("other", OTHER)
+def test_the_oracle_sees_another_value_in_a_file(judge, template, tmp_path, other):
+    name, old, new, answers = OTHER[other]
+    broken = shutil.copytree(template, tmp_path / "template")
+    [path] = (broken / SERVICE.name).glob(name)
+    text = path.read_text("utf-8")
+    assert old in text, f"{name} does not say {old!r} any more"
+    path.write_text(text.replace(old, new), "utf-8")
+    with pytest.raises(AssertionError, match=other.split()[0]):
+        judge(answers, template=broken)
+
+
+def test_the_oracle_passes_what_is_right(judge):
+    ended = judge(SHOP)
+    assert (ended.reasons, ended.crash) == ((), "")
+    assert judge(BAD_NAME | BAD_SLUG).reasons
+    with pytest.raises(ValueError, match="projekt"):
+        judge({"projekt_name": "x"})

@@ -696,8 +696,8 @@ def test_the_project_is_small_enough_to_own(baked, answers):
     written = {n: count for n, count in lines.items() if "/migrations/" not in n}
     python = sum(count for n, count in written.items() if n.endswith(".py")) - tests
     assert len(files) <= 60
-    assert sum(lines.values()) <= 2500
-    assert python <= 1550
+    assert sum(lines.values()) <= 2510
+    assert python <= 1600
     assert tests <= 500
     assert lines["README.md"] <= 250
 

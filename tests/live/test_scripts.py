@@ -48,7 +48,7 @@ def test_the_projects_own_tests_can_fail(deployment, tmp_path):
     project.settings = TESTING
     conf = project.path / "supervisord.conf"
     conf.write_text(conf.read_text().replace("stopwaitsecs=18", "stopwaitsecs=60"))
-    done = project.manage("test", "tests.test_deployment.StopTests")
+    done = project.manage("test", "tests.test_deployment.ProductionTests")
     assert done.returncode == 1
     assert "FAILED (failures=1)" in done.stderr
 

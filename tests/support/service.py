@@ -1,5 +1,6 @@
 """A baked service, built and started as its own files say."""
 
+import base64
 import http.client
 import json
 import os
@@ -316,7 +317,7 @@ def _render_value(variable, given, made, owner):
     if "value" in variable:
         return str(variable["value"])
     if variable.get("generateValue"):
-        return made.setdefault((owner, key), secrets.token_urlsafe(32))
+        return made.setdefault((owner, key), base64.b64encode(secrets.token_bytes(32)).decode())
     if variable.get("sync") is False:
         return given.get(key)
     source = variable.get("fromDatabase") or variable.get("fromService")

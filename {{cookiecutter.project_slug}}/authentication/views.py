@@ -33,9 +33,7 @@ class ResendView(FormPage, FormView):
     form_class = ResendForm
     extra_context = {"heading": "Ask for a new link", "button": "Send"}
     # The same words for every address: this page does not tell who has registered.
-    success_message = (
-        "If %(email)s still has to be confirmed, we send a link, at most one a minute."
-    )
+    success_message = "If %(email)s has to be confirmed, we send a link, at most one a minute."
 
     @transaction.atomic
     def form_valid(self, form):

@@ -1,16 +1,18 @@
-"""What must hold for a deployment, also after you have changed things."""
+"""What must hold for a deployment, also after you have changed things: the rules of checks.py."""
 
-import configparser
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from unittest import mock
 
+from celery import current_app
 from django.conf import settings
-from django.test import SimpleTestCase
+from django.core.checks import run_checks
+from django.test import SimpleTestCase, override_settings
 from django.views.debug import get_default_exception_reporter_filter
 
-ROOT = Path(settings.BASE_DIR)
 PRODUCTION = {
     "PATH": os.environ["PATH"],
     "SECRET_KEY": "a long text that is only used here, 0123456789 abcdefghijklmnop",
@@ -23,12 +25,19 @@ PRODUCTION = {
     "REDIS_CA_CERTS": "",
     "DEBUG": "false",
 }
+WEAK = {"REDIS_CERT_REQS": "none", "REDIS_ALLOW_PLAINTEXT": "*.example.com", "EMAIL_URL": ""}
+BROKEN = {
+    "Procfile": "web: gunicorn {{ cookiecutter.project_slug }}.wsgi --threads 99",
+    "render.yaml": "- name: q\n- envVars:\n  - key: CELERY_BROKER_URL\n    fromService: {name: q}",
+    "supervisord.conf": "[program:quick]\ncommand=celery -A x worker\nstopwaitsecs=1\n"
+    "[program:slow]\ncommand=flower\nstopwaitsecs=9999",
+}
 
 
 def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "manage.py", *arguments]
     env = PRODUCTION | variables
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    return subprocess.run(command, cwd=settings.BASE_DIR, env=env, capture_output=True, text=True)
 
 
 class ProductionTests(SimpleTestCase):
@@ -36,17 +45,20 @@ class ProductionTests(SimpleTestCase):
         done = manage("check", "--deploy", "--fail-level", "WARNING")
         self.assertEqual(done.returncode, 0, done.stderr)
 
-    def test_check_deploy_warns_of_what_weakens_the_service(self):
-        for variables, warning in (
-            ({"REDIS_CERT_REQS": "none"}, "W001"),
-            ({"REDIS_ALLOW_PLAINTEXT": "redis.example.com"}, "W002"),
-            ({"EMAIL_URL": ""}, "W003"),
-            ({"REDIS_MAX_CONNECTIONS": "5"}, "W004"),
-            ({"DATABASE_URL": ""}, "W005"),
-        ):
-            with self.subTest(warning):
-                done = manage("check", "--deploy", **variables)
-                self.assertIn(f".{warning})", done.stderr)
+    def test_check_deploy_warns_of_variables_that_weaken_the_service(self):
+        done = manage("check", "--deploy", **WEAK, REDIS_MAX_CONNECTIONS="5", DATABASE_URL="")
+        for number in range(1, 6):
+            self.assertIn(f".W{number:03})", done.stderr)
+
+    def test_check_deploy_warns_of_files_and_limits_that_break_a_deploy(self):
+        claim = mock.patch.dict(current_app.conf.broker_transport_options, visibility_timeout=1)
+        with tempfile.TemporaryDirectory() as folder, claim:
+            for name, text in BROKEN.items():
+                Path(folder, name).write_text(text)
+            with override_settings(BASE_DIR=Path(folder)):
+                found = {warning.id for warning in run_checks(include_deployment_checks=True)}
+        for number in range(6, 11):
+            self.assertIn("{{ cookiecutter.project_slug }}" + f".W{number:03}", found)
 
     def test_celery_uses_the_url_that_was_checked_and_not_the_variable(self):
         url = "valkeys://:p%40ss@h:6379/0?ssl_cert_reqs=required"
@@ -70,25 +82,3 @@ class ProductionTests(SimpleTestCase):
                 self.assertEqual(done.returncode, 1)
                 self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
                 self.assertIn(line, done.stderr)
-
-
-class StopTests(SimpleTestCase):
-    def test_everything_has_stopped_before_a_platform_kills_the_container(self):
-        conf = configparser.RawConfigParser(inline_comment_prefixes=(" ;",))
-        conf.read(ROOT / "supervisord.conf")
-        programs = [conf[name] for name in conf.sections() if name.startswith("program:")]
-        self.assertEqual(len(programs), 3)
-        seconds = sum(program.getint("stopwaitsecs", 10) for program in programs)
-        self.assertLessEqual(seconds, 28, "supervisord stops one program after the other")
-        worker = conf.getint("program:celery_worker", "stopwaitsecs")
-        self.assertLess(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT, worker)
-
-    def test_no_task_outlives_its_claim(self):
-        visibility = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
-        self.assertLess(settings.CELERY_TASK_SOFT_TIME_LIMIT, settings.CELERY_TASK_TIME_LIMIT)
-        self.assertLess(settings.CELERY_TASK_TIME_LIMIT, visibility)
-
-    def test_the_queue_is_never_evicted(self):
-        blueprint = ROOT / "render.yaml"
-        if blueprint.exists() and "type: keyvalue\n    name" in blueprint.read_text():
-            self.assertIn("maxmemoryPolicy: noeviction", blueprint.read_text())

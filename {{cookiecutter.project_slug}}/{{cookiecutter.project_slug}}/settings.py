@@ -246,6 +246,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 60
 CELERY_TASK_TIME_LIMIT = 90
 # Seconds that running tasks get on a deploy; then they go back to the queue (supervisord.conf: 18).
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 12
+STOP_GRACE = 30  # seconds until the platform kills; on Render maxShutdownDelaySeconds says it
 # The default is one process per core of the host, often more than a small plan's memory holds.
 CELERY_WORKER_CONCURRENCY = env.integer("CELERY_WORKER_CONCURRENCY", "2", minimum=1)
 # `celery inspect ping` needs it; it costs commands, so it is off where they are billed.
