@@ -360,7 +360,7 @@ def summary(answers):
         redis += ": plain redis:// without TLS"
     redis += f", inside {row['network']}." if row["network"] else "."
     if target not in row["reachable_from"]:
-        redis += f" WARNING: deploy_target {target} cannot reach it."
+        redis += f" WARNING: deploy_target {target} is outside of it."
     mode = answers["__cert_reqs"]
     check = f"{mode} (the chain and the host name, or no connection)"
     if mode == "none":

@@ -54,7 +54,8 @@ TAG = re.compile("{[{" + "%#]")  # joined here, or it would be a tag in this fil
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,58}[A-Za-z0-9_.-])?")
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
-# Why a well-formed slug is taken, and which ones. The standard library: of any Python from 3.10 on.
+# Why a well-formed slug is taken, and which ones. The standard library is that of the Python which
+# runs cookiecutter, and what others from 3.10 on have besides.
 TAKEN = {
     "would hide the package of that name, which the service needs": (
         "amqp asgiref async_timeout billiard celery click click_didyoumean click_plugins "
@@ -66,7 +67,12 @@ TAKEN = {
         "authentication manage operations script static staticfiles templates tests"
     ),
     "would hide Python's own module of that name": " ".join(
-        [*sys.stdlib_module_names, "annotationlib", "compression", "test", "tomllib"]
+        [
+            *sys.stdlib_module_names,
+            "aifc annotationlib asynchat asyncore audioop binhex cgi cgitb chunk compression crypt "
+            "distutils imghdr imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd "
+            "sndhdr spwd sunau telnetlib test tomllib uu xdrlib",
+        ]
     ),
     "begins the names of Django's own system checks, as it would those of the service": (
         "admin auth caches commands contenttypes fields files models postgres security signals "
@@ -91,7 +97,9 @@ def problems(answers, given=None, present=(), folder=""):
     if "project_slug" not in wrong:
         found += slug_problems(answers)
     if wrong.keys().isdisjoint(QUESTIONS[2:]):
-        found += private_problems(answers) or choice_problems(answers)
+        found += private_problems(answers)
+        if ours("_redis_providers", answers):  # or all would be judged by other facts
+            found += choice_problems(answers)
     return [*found, *folder_problems(answers, present, folder)]
 
 
@@ -157,14 +165,19 @@ def suggestion(slug):
     return f"{plain[:32]}_service" if reserved(plain) else plain
 
 
+def ours(key, answers):
+    return digest(answers.get(key)) == DIGESTS[key]
+
+
 def private_problems(answers):
     """Return one sentence for each value that is no answer and not this template's."""
     known = {*QUESTIONS, *DIGESTS, *COOKIECUTTERS_OWN}
     strange = [key for key in answers if key not in known and not key.startswith("__")]
-    strange += [k for k in DIGESTS if k not in QUESTIONS and digest(answers.get(k)) != DIGESTS[k]]
+    strange += [key for key in DIGESTS if key not in QUESTIONS and not ours(key, answers)]
     return [
         f"{key} is not as in this template: leave it out of the command line and of your "
-        "configuration file, and do not --replay the answers to another release."
+        "configuration file, and do not --replay the answers to another release. If you have "
+        "changed the template, run script/providers_table.py."
         for key in strange
     ]
 
@@ -238,7 +251,8 @@ def folder_problems(answers, present, folder):
         more = f" and {len(present) - 3} more" if len(present) > 3 else ""
         yield (
             f"{where} {', '.join(present[:3])}{more}, which would be overwritten or deleted: move "
-            "them away or choose another folder; `cruft update` renews a project of this template."
+            "away what is yours or choose another folder; `cruft update` renews a project of this "
+            "template."
         )
 
 

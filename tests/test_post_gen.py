@@ -725,7 +725,7 @@ def test_a_provider_out_of_reach_is_a_warning_not_a_refusal(bake, capfd):
     baked = bake(redis_provider="render", deploy_target="server")
     assert (baked.path / "manage.py").is_file()
     out = " ".join(capfd.readouterr().out.split())
-    assert "WARNING: deploy_target server cannot reach it." in out
+    assert "WARNING: deploy_target server is outside of it." in out
 
 
 def test_a_broken_template_says_what_is_wrong_and_leaves_nothing(bake, template, tmp_path, capfd):

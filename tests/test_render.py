@@ -715,11 +715,6 @@ def test_yaml_toml_and_shell_parse(baked, answers):
     assert project["tool"]["cruft"]["skip"] == [".env"]
 
 
-@pytest.mark.parametrize("name", ["dev", "test"])
-def test_the_scripts_are_executable(baked, name):
-    assert (baked().path / "script" / name).stat().st_mode & 0o111
-
-
 @pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=row_id)
 def test_without_hooks_the_same_bytes_are_baked(bake, baked, answers):
     assert bake(accept_hooks=True, **answers).files == baked(**answers).files
@@ -804,11 +799,6 @@ def test_conditions_stand_in_file_names_and_never_in_folder_names():
     conditional = [path for path in SERVICE.rglob("*") if "{%" in path.name]
     assert len(conditional) == 2
     assert all(path.is_file() for path in conditional)
-
-
-def test_no_name_is_impossible_on_windows():
-    for path in SERVICE.rglob("*"):
-        assert not set(path.name) & set('"<>:|?*\\'), path
 
 
 def test_providers_are_told_apart_by_their_facts_only():
