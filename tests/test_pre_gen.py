@@ -88,6 +88,9 @@ def test_a_project_name_that_would_need_escaping_is_refused(pre_gen, name):
     [
         ("O'Brien", "O Brien"),
         ("Café Zoë", "Cafe Zoe"),
+        ("Müller", "Muller"),
+        ("Über Café's", "Uber Cafe s"),
+        ("服务 json", "json Service"),
         ("服务", "My Service"),
         ("  ", "My Service"),
         ("-rf", "rf"),
@@ -107,7 +110,9 @@ def test_a_suggested_name_is_always_accepted(pre_gen, name):
         assert pre_gen.NAME.fullmatch(instead)
 
 
-@pytest.mark.parametrize("slug", ["a", "my_service", "a" * 40, "match", "true", "null", "e1", "x_"])
+@pytest.mark.parametrize(
+    "slug", ["a", "my_service", "a" * 40, "match", "true", "null", "e1", "x__y"]
+)
 def test_a_plain_slug_is_accepted(pre_gen, slug):
     assert pre_gen.problems(resolved(project_slug=slug)) == []
 
@@ -117,6 +122,11 @@ def test_a_plain_slug_is_accepted(pre_gen, slug):
     [
         ("", "not a plain package name", "my_service"),
         ("_", "not a plain package name", "my_service"),
+        ("shop_", "not a plain package name", "shop"),
+        ("Müller", "not a plain package name", "muller"),
+        ("ｓｈｏｐ", "not a plain package name", "shop"),
+        ("yaml", "others look for", "yaml_service"),
+        ("hiredis", "others look for", "hiredis_service"),
         ("9lives", "not a plain package name", "lives"),
         ("_private", "not a plain package name", "private"),
         ("My-Service", "not a plain package name", "my_service"),
@@ -141,7 +151,7 @@ def test_a_plain_slug_is_accepted(pre_gen, slug):
     ],
 )
 def test_a_slug_that_cannot_work_is_refused_with_another(pre_gen, slug, reason, instead):
-    [text] = pre_gen.problems({**resolved(), "project_slug": slug, "__folder": slug})
+    [text] = pre_gen.problems({**resolved(), "project_slug": slug, "__folder": [slug]})
     assert text.startswith(f"project_slug {slug!r} ")
     assert reason in text
     assert text.endswith(f"answer for example {instead!r}.")
@@ -201,7 +211,7 @@ def test_all_problems_are_told_at_once(pre_gen):
 
 @pytest.mark.parametrize("key", [k for k in CONTEXT if k.startswith("__") and k != "__prompts__"])
 def test_a_derived_value_given_by_hand_is_refused(pre_gen, key):
-    [text] = pre_gen.problems(resolved(**{key: "none of these"}))
+    [text] = pre_gen.problems(resolved() | {key: "none of these"})
     assert text.startswith(f"{key} is 'none of these', but ")
     assert text.endswith("leave it out.")
     answers = resolved()
@@ -268,8 +278,32 @@ def test_what_cookiecutter_adds_is_known(pre_gen):
 @pytest.mark.parametrize("value", [None, 7, True, [], ["upstash"], {}])
 def test_an_answer_that_is_no_text_is_refused(pre_gen, key, value):
     answers = {**resolved(), key: value}
-    [text] = pre_gen.problems({**answers, "__folder": str(answers["project_slug"])})
+    [text] = pre_gen.problems({**answers, "__folder": [str(answers["project_slug"])]})
     assert text == f"{key} is {value!r}, which is no text: answer with a string."
+
+
+@pytest.mark.parametrize("before", [7, 1.10, True, None, ["shop"], ["{{ 7*7 }}"]])
+@pytest.mark.parametrize("key", ["project_name", "project_slug"])
+def test_an_answer_that_was_no_text_before_it_was_rendered_is_refused(pre_gen, key, before):
+    value = "49" if before == ["{{ 7*7 }}"] else "shop" if before == ["shop"] else str(before)
+    answers = resolved() | {key: value}
+    [text] = pre_gen.text_problems(answers, {key: before})
+    assert text == (key, f"{key} is {before!r}, which is no text: answer with a string.")
+
+
+def test_a_number_in_a_configuration_file_can_be_typed_over(pre_gen):
+    assert pre_gen.problems(resolved(project_name="Shop"), {"project_name": 7}) == []
+
+
+def test_what_was_replayed_has_not_run(pre_gen):
+    answers = resolved() | {"project_name": "{{ 7*7 }}"}
+    [text] = pre_gen.problems(answers, answers)
+    assert text.startswith("project_name '{{ 7*7 }}' is not 1 to 60 of ")
+
+
+def test_a_key_that_is_no_word_is_shown_as_python_writes_it(pre_gen):
+    texts = pre_gen.problems(resolved() | {"a\x1b[31m\nb": "x", "__a\n": "y"})
+    assert [text.split(" is ")[0] for text in texts] == ["'a\\x1b[31m\\nb'", "'__a\\n'"]
 
 
 def test_an_answer_that_is_missing_is_refused(pre_gen):
