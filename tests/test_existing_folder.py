@@ -191,7 +191,7 @@ def test_a_name_that_the_project_would_write_is_refused(home, template, project,
     make(project / name)
     before = snapshot(home.work)
     done = home.cookiecutter(template, *flags, answers={"deploy_target": "procfile"})
-    refused(done, f"already holds {name}, ", "then run again" if name == MARKER else ": move them")
+    refused(done, f"already holds {name}, ", "then run again" if name == MARKER else ": move away")
     assert snapshot(home.work) == before
 
 

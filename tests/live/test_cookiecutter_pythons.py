@@ -50,11 +50,15 @@ def check_bake(home, template, python, version, whole):
 
 
 def check_refusal(home, template, python):
-    answers = {"redis_provider": "heroku", "cert_strictness": "required", "project_slug": "class"}
+    answers = {
+        "redis_provider": "heroku",
+        "cert_strictness": "required",
+        "project_slug": "distutils",
+    }
     done = home.cookiecutter(template, python=python, answers=answers)
     assert done.returncode == 1
     assert hook_frames(done) == []
-    assert "  - project_slug 'class' is a Python keyword" in done.stderr
+    assert "  - project_slug 'distutils' would hide Python's own module" in done.stderr
     assert "  - cert_strictness 'required' cannot work" in done.stderr
     assert list(home.work.iterdir()) == []
 
