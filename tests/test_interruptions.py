@@ -54,10 +54,13 @@ def home(tmp_path):
 
 @pytest.fixture(autouse=True)
 def interrupts():
-    """Let children be interrupted: a shell's background job ignores SIGINT, and so would they."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let children be interrupted: under `&` and nohup a program ignores these; so would they."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
