@@ -108,7 +108,8 @@ def test_every_python_connects_with_it(version, deployment, folder, server):
     place.configure(url, **given(folder, "REDIS_CA_CERTS"))
     code, text = ask(place)
     assert code != 0
-    assert "CERTIFICATE_REQUIRED" in text or "EOF occurred" in text
+    # Which of them it is depends on whether the server's alert is read before its reset comes.
+    assert re.search("CERTIFICATE_REQUIRED|EOF occurred|reset by peer|Broken pipe", text)
     assert asks.commands_seen().get("auth", 0) + asks.commands_seen().get("hello", 0) == before
 
     url, _ = server([("tls-auth-clients yes", "tls-auth-clients no")])
