@@ -309,6 +309,10 @@ OWN = {
         {"config": {"_jinja2_env_vars": {"variable_start_string": "<<"}}},
         r"cookiecutter\.exceptions\.NonTemplatedInputDirException",
     ),
+    "lines that are Jinja's": (
+        {"config": {"_jinja2_env_vars": {"line_statement_prefix": "#"}}},
+        "KeyError: .*must not hold line_statement_prefix, .*out of your configuration file.*",
+    ),
     "an option that Jinja does not have": (
         {"config": {"_jinja2_env_vars": {"trim": True}}},
         "TypeError: .* got an unexpected keyword argument 'trim'",
