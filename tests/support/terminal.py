@@ -69,8 +69,7 @@ class Terminal:
             if not self._read(limit):
                 raise AssertionError(f"ended before it asked {text!r}:\n" + "\n".join(self.rows))
         # Python loses a Ctrl-C between the prompt and its wait for the first key.
-        asking = psutil.Process(self.child.pid)
-        wait_until(lambda: asking.status() == psutil.STATUS_SLEEPING, SECONDS, "waiting for keys")
+        wait_until(self._waits, SECONDS, "waiting for keys")
 
     def type(self, keys):
         """Type the keys, of which the last ends the row: ENTER, CTRL_C or CTRL_D."""
@@ -83,6 +82,14 @@ class Terminal:
         while self._read(limit):
             pass
         return self.child.wait()
+
+    def _waits(self):
+        """Whether the command sleeps, and not only for a moment."""
+        asking = psutil.Process(self.child.pid)
+        before = asking.num_ctx_switches()
+        time.sleep(0.1)
+        still = asking.num_ctx_switches() == before
+        return still and asking.status() == psutil.STATUS_SLEEPING
 
     def _at_a_prompt(self):
         cursor = self.screen.cursor
