@@ -187,9 +187,10 @@ def check_procfile(files, answers):
 
 
 def check_toml(files, answers):
+    if tomllib is None:
+        return
     try:
-        if tomllib:
-            tomllib.loads(files.get("pyproject.toml", ""))
+        tomllib.loads(files.get("pyproject.toml", ""))
     except tomllib.TOMLDecodeError as error:
         yield f"pyproject.toml cannot be parsed: {error}."
 
@@ -351,11 +352,15 @@ def make_executable(root):
             os.chmod(path, mode | (mode & 0o444) >> 2)  # for whoever may read it
 
 
+def given(answers):
+    """Return all five answers, as one may give them on a command line."""
+    texts = ['project_name="{project_name}"'.format(**answers)]
+    return " ".join(texts + [f"{key}={answers[key]}" for key in QUESTIONS[1:]])
+
+
 def summary(answers):
     """Return (label, text) pairs: all answers, the Redis, how it is verified, the next command."""
     row, target = answers["_redis_providers"][answers["redis_provider"]], answers["deploy_target"]
-    given = ['project_name="{project_name}"'.format(**answers)]
-    given += [f"{key}={answers[key]}" for key in QUESTIONS[1:]]
     redis = row["label"]
     if row["tls"] == "none":
         redis += ": plain redis:// without TLS"
@@ -375,11 +380,15 @@ def summary(answers):
     if row["tls"] == "none":
         check += ", should the URL ever be rediss://"
     return [
-        ("Answers", " ".join(given)),
+        ("Answers", given(answers)),
         ("Redis", redis),
         ("Certificate", f"{check}."),
         ("Next", f"cd {answers['project_slug']} && ./script/dev"),
     ]
+
+
+def wrapped(text, indent):
+    return "\n".join(textwrap.wrap(text, subsequent_indent=indent, **WRAPPED))
 
 
 def report(found, answers):
@@ -389,8 +398,9 @@ def report(found, answers):
     if found:
         print("The project is not whole, which is a fault of the template:", file=sys.stderr)
         for text in found:
-            lines = textwrap.wrap(f"  - {text}", subsequent_indent="    ", **WRAPPED)
-            print(*lines, sep="\n", file=sys.stderr)
+            print(wrapped(f"  - {text}", "    "), file=sys.stderr)
+        print(wrapped(f"Answers: {given(answers)}", "  "), file=sys.stderr)
+        print("Please report these lines to the template's maintainers.", file=sys.stderr)
         print(
             "(What follows is cookiecutter's own traceback; the reasons are above.)",
             file=sys.stderr,
@@ -399,8 +409,7 @@ def report(found, answers):
     if "_output_dir" in answers:  # cruft, which runs this at every update, has none
         try:
             for label, text in summary(answers):
-                lines = textwrap.wrap(f"{label}: {text}", subsequent_indent="  ", **WRAPPED)
-                print(*lines, sep="\n", flush=True)
+                print(wrapped(f"{label}: {text}", "  "), flush=True)
         except OSError:  # nobody takes it, and the project is whole all the same
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import shutil
+import signal
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 from tests.answers import CONTEXT, QUESTIONS, ROOT, SERVICE, check_keys
+from tests.support.cli import Home
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,19 @@ def pre_gen():
 @pytest.fixture(scope="session")
 def post_gen():
     return load_hook("post_gen_project")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts():
+    """Let children be interrupted: under `&` and nohup a program ignores these; so would they."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A new account, for the real commands."""
+    return Home(tmp_path / "user")
 
 
 @pytest.fixture(scope="session")

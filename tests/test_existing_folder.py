@@ -31,11 +31,6 @@ KEPT = {
 
 
 @pytest.fixture
-def home(tmp_path):
-    return Home(tmp_path / "user")
-
-
-@pytest.fixture
 def project(home):
     """The folder that cookiecutter would make."""
     folder = home.work / "my_service"

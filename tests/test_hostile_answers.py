@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from tests.answers import QUESTIONS, SERVICE, check_keys, resolved
-from tests.support.cli import SECONDS, Home, tree, unwrapped
+from tests.support.cli import SECONDS, tree, unwrapped
 
 HEAD = "Nothing was generated, because:"
 NOTE = "(What follows is cookiecutter's own traceback; the reasons are above.)"
@@ -220,9 +220,8 @@ def by_command(home, template, answers, capfd):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(home):
     """An account whose user has a file."""
-    home = Home(tmp_path / "user")
     (home.work / "notes.txt").write_text("mine\n")
     return home
 

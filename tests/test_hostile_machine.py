@@ -16,11 +16,6 @@ from tests.support.machine import PAGE, hook_frames, read_only, small_disk
 HEROKU = {"redis_provider": "heroku", "cert_strictness": "required"}
 
 
-@pytest.fixture
-def home(tmp_path):
-    return Home(tmp_path / "user")
-
-
 @pytest.fixture(scope="module")
 def whole(template, tmp_path_factory):
     """The files of the project on a machine that is not hostile."""

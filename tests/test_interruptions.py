@@ -47,22 +47,6 @@ def moment_id(moment):
     return f"{who}-{event}-{part.rpartition('/')[2] or number}"
 
 
-@pytest.fixture
-def home(tmp_path):
-    return Home(tmp_path / "user")
-
-
-@pytest.fixture(autouse=True)
-def interrupts():
-    """Let children be interrupted: under `&` and nohup a program ignores these; so would they."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture(scope="module")
 def whole(template, tmp_path_factory):
     """The files of the project that nobody interrupts."""

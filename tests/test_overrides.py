@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.answers import CONTEXT, QUESTIONS, check_keys, resolved
-from tests.support.cli import Home, tree
+from tests.support.cli import tree
 from tests.test_hostile_answers import REPLAY, in_process, leftovers, reasons_of, spoil
 
 DEFAULTS = {key: resolved()[key] for key in QUESTIONS}
@@ -51,9 +51,8 @@ def refused(done):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(home):
     """An account whose user has a file."""
-    home = Home(tmp_path / "user")
     (home.work / "notes.txt").write_text("mine\n")
     return home
 

@@ -695,10 +695,14 @@ def test_the_report_is_quiet_under_cruft(post_gen, capsys):
 
 
 def test_a_bad_report_lists_the_problems(post_gen, capsys):
-    assert post_gen.report(["One.", "Two."], {**resolved(), "_output_dir": "/x"}) == 1
+    """And what to do about it, under cruft too."""
+    assert post_gen.report(["One.", "Two."], resolved()) == 1
     assert capsys.readouterr() == (
         "",
         "The project is not whole, which is a fault of the template:\n  - One.\n  - Two.\n"
+        'Answers: project_name="My Service" project_slug=my_service\n'
+        "  redis_provider=render cert_strictness=recommended deploy_target=render\n"
+        "Please report these lines to the template's maintainers.\n"
         "(What follows is cookiecutter's own traceback; the reasons are above.)\n",
     )
 
@@ -738,5 +742,6 @@ def test_a_broken_template_says_what_is_wrong_and_leaves_nothing(bake, template,
     assert error.startswith("The project is not whole, which is a fault of the template:\n  - sup")
     assert "[program:celery_worker] must not set stopasgroup." in error
     assert "add up to 189 s, above 28 s." in error
+    assert "\nAnswers: project_name=" in error
     assert "(What follows is cookiecutter's own traceback; the reasons are above.)\n" in error
     assert list(output.iterdir()) == []

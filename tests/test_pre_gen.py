@@ -25,7 +25,7 @@ from tests.answers import (
 )
 from tests.conftest import load_hook
 
-PRIVATE = ["_redis_providers", "_copy_without_render", "_jinja2_env_vars"]
+PRIVATE = ["_jinja2_env_vars", "_redis_providers", "_copy_without_render"]
 
 
 def test_the_defaults_are_accepted(pre_gen):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.answers import CONTEXT, PROVIDERS, ROWS, STRICTNESS
+from tests.answers import CONTEXT, PROVIDERS, ROOT, ROWS, STRICTNESS
 from tests.support.cli import Home, tree
 from tests.support.terminal import CTRL_C, CTRL_D, ENTER, SCREENS, Terminal, check_screen
 
@@ -16,7 +16,8 @@ STORED = {"defaults", "typed", "wrong_choices", "refused"}
 WIDTH = 76
 VERIFIED = "(?<!not )verified"
 ENTERS = ("",) * len(ORDER)
-OWL = ("Night Owl", "owl_api", "4", "2", "4")
+NUMBERS = {key: str(number) for number, key in enumerate(PROVIDERS, 1)}
+OWL = ("Night Owl", "owl_api", NUMBERS["upstash"], "2", "4")
 OWL_ANSWERS = {
     "project_name": "Night Owl",
     "project_slug": "owl_api",
@@ -127,7 +128,10 @@ def test_spaces_round_an_answer_do_not_count(run, baked):
 
 def test_a_wrong_choice_is_asked_again(run, baked):
     *texts, provider, strictness, target = OWL
-    seen = run([*texts, ["20", "upstash", provider], ["0", "x", strictness], ["-1", "1 2", target]])
+    beyond = str(len(PROVIDERS) + 1)
+    seen = run(
+        [*texts, [beyond, "upstash", provider], ["0", "x", strictness], ["-1", "1 2", target]]
+    )
     assert seen.status == 0
     assert made(seen, "owl_api") == baked(**OWL_ANSWERS).files
     check_screen("wrong_choices", seen.rows)
@@ -146,7 +150,7 @@ def test_a_question_can_be_left(run, defaults, number, key):
 
 
 def test_refused_answers_are_refused_all_at_once(run):
-    seen = run(("O'Brien", "class", "3", "2", ""))
+    seen = run(("O'Brien", "class", NUMBERS["heroku"], "2", ""))
     assert seen.status == 1
     assert in_work(seen) == {}
     check_screen("refused", seen.reasons)
@@ -206,21 +210,26 @@ def whole(display, number):
     return any(row.startswith(f"  {header(number)} ") for row in display)
 
 
-def false_claims(label, row):
-    """Say what a provider's label claims or conceals against its row of facts."""
+def claims_of(row):
+    """{what a label of this row may say, as a regular expression: whether it must}"""
     verified = row["tls"] != "none" and row["cert_reqs"] == "required"
-    claims = {
+    return {
         "plain redis://": row["tls"] == "none",
         "TLS": row["tls"] != "none",
-        "not verified": row["cert_reqs"] == "none",
         VERIFIED: verified and row["check_hostname"],
         "pinned": verified and not row["check_hostname"],
+        "not verified": row["cert_reqs"] == "none",
         "(by|to) (its|your own) CA": row["ca"] in ("provider_file", "own"),
         "billed per command": row["billed_per_command"],
         "in your VPC": "VPC" in row["network"],
         "render.yaml": row["in_render_yaml"],
     }
-    return [claim for claim, holds in claims.items() if bool(re.search(claim, label)) != holds]
+
+
+def false_claims(label, row):
+    """Say what a provider's label claims or conceals against its row of facts."""
+    claims = claims_of(row).items()
+    return [claim for claim, holds in claims if bool(re.search(claim, label)) != holds]
 
 
 def test_the_words_follow_the_rules_as_shown(defaults):
@@ -237,6 +246,7 @@ def test_bad_words_are_noticed(run, tmp_path):
     words["cert_strictness"]["required"] = "Required, recommended"
     words["cert_strictness"]["none"] = "x" * 69
     words["redis_provider"]["aiven"] = "Aiven " * 14
+    aiven = NUMBERS["aiven"]
     (tmp_path / "cookiecutter.json").write_text(json.dumps(context))
     (tmp_path / "{{cookiecutter.project_slug}}").mkdir()
     shown = run((*ENTERS[1:], CTRL_C), template=tmp_path).asked
@@ -246,9 +256,9 @@ def test_bad_words_are_noticed(run, tmp_path):
         "deploy_target: server has no label",
         "deploy_target: not shown as it is written:     3 - A host with [a] Procfile",
         "deploy_target: square brackets",
-        f"redis_provider: not shown as it is written:     7 - {'Aiven ' * 14}",
+        f"redis_provider: not shown as it is written:     {aiven} - {'Aiven ' * 14}",
         f"77 columns:     4 - {'x' * 69}",
-        f"79 columns:     7 -{' Aiven' * 12}",
+        f"79 columns:     {aiven} -{' Aiven' * 12}",
         "called recommended: ['    1 - Recommended   as required; with Heroku as none, until you "
         "pin it', '    2 - Required, recommended']",
     ]
@@ -277,14 +287,15 @@ def test_the_longest_suggestion_fits_into_its_row(run):
 
 @pytest.mark.parametrize("key", PROVIDERS)
 def test_a_label_claims_what_the_facts_say(key):
-    assert false_claims(CONTEXT["__prompts__"]["redis_provider"][key], ROWS[key]) == []
+    false = false_claims(CONTEXT["__prompts__"]["redis_provider"][key], ROWS[key])
+    assert false == [], "docs/adding-a-provider.md has the words of a label"
 
 
 @pytest.mark.parametrize(
     ("key", "label", "claims"),
     [
         ("render", "TLS, verified, by render.yaml", ["plain redis://", "TLS", VERIFIED]),
-        ("heroku", "TLS, verified", ["not verified", VERIFIED]),
+        ("heroku", "TLS, verified", [VERIFIED, "not verified"]),
         ("memorystore_redis", "TLS, verified by its CA, in your VPC", [VERIFIED, "pinned"]),
         ("self_hosted", "TLS, verified", ["(by|to) (its|your own) CA"]),
         ("upstash", "TLS, verified", ["billed per command"]),
@@ -295,6 +306,14 @@ def test_a_label_claims_what_the_facts_say(key):
 )
 def test_a_false_claim_is_noticed(key, label, claims):
     assert false_claims(label, ROWS[key]) == claims
+
+
+def test_the_page_has_the_words_of_a_label():
+    _, _, after = (ROOT / "docs/adding-a-provider.md").read_text("utf-8").partition("| Words |")
+    words = [line.split("|")[1].strip(" `") for line in after.splitlines()[2:11]]
+    claims = list(claims_of(ROWS["upstash"]))
+    found = [[claim for claim in claims if re.search(claim, text)] for text in words]
+    assert found == [[claim] for claim in claims]
 
 
 def test_heroku_alone_is_not_verified_as_the_question_says():

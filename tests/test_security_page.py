@@ -1,16 +1,21 @@
 """docs/security.md: the refusal matrix has the kinds and the counts of the live tests."""
 
 import re
-import sys
 
+import providers_table
 import pytest
 
 from tests.answers import ROOT, ROWS, STRICTNESS
-from tests.support.refusals import KINDS, TRIES, VERIFYING, counts, matrix
-
-sys.path.insert(0, str(ROOT / "script"))
-
-import providers_table  # noqa: E402 (script/ is a folder of commands)
+from tests.support.refusals import (
+    KINDS,
+    TRIES,
+    VERIFYING,
+    WRONG_CERTIFICATE,
+    accepted,
+    counts,
+    matrix,
+    refused,
+)
 
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
 COMMAND = "./script/test tests/live/test_impostors.py"
@@ -27,6 +32,21 @@ def table(heading, page=PAGE):
     return {first: rest for first, *rest in rows}
 
 
+def results(rows):
+    """{kind of bad server: what services that verify make of it, and services that do not}"""
+    # The server ends this connection itself, whatever the service thinks of it.
+    by_server = {"no client certificate": ["refused by the server (2)"] * 2}
+    pinned = {kind for key in rows for kind in accepted(rows[key])}
+    assert all(any(kind in refused(rows[key]) for key in rows) for kind in KINDS)
+    return {
+        kind: [
+            "refused; the right server, where pinned (1)" if kind in pinned else "refused",
+            "believed" if kind in WRONG_CERTIFICATE else "refused",
+        ]
+        for kind in KINDS
+    } | by_server
+
+
 def stale(page):
     """What the page says of the refusal matrix, and is not so."""
     published = table("What", page)
@@ -37,8 +57,14 @@ def stale(page):
     ]
     if f"at least {TRIES * counts(ROWS)[VERIFYING]} connections" not in page:
         found.append("the number of connections differs")
-    if list(table("Bad server", page)) != list(KINDS):
+    shown = table("Bad server", page)
+    if list(shown) != list(KINDS):
         found.append("the kinds of bad servers differ")
+    found += [
+        f"{kind}: {', '.join(cells)}"
+        for kind, cells in results(ROWS).items()
+        if shown.get(kind, cells) != cells
+    ]
     return found
 
 
@@ -57,7 +83,37 @@ def test_another_count_would_be_noticed(what):
 
 def test_another_kind_would_be_noticed():
     assert "| expired |" in PAGE
-    assert stale(PAGE.replace("| expired |", "| outdated |")) != []
+    assert stale(PAGE.replace("| expired |", "| outdated |")) == ["the kinds of bad servers differ"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "| expired | refused | believed |",
+            "| expired | refused | refused |",
+            "expired: refused, believed",
+        ),
+        (
+            "| plain port | refused | refused |",
+            "| plain port | refused | believed |",
+            "plain port: refused, refused",
+        ),
+        (
+            "| refused; the right server, where pinned (1) |",
+            "| refused |",
+            "wrong host: refused; the right server, where pinned (1), believed",
+        ),
+        (
+            "| refused by the server (2) | refused by the server (2) |",
+            "| refused by the server (2) | believed |",
+            "no client certificate: refused by the server (2), refused by the server (2)",
+        ),
+    ],
+)
+def test_another_result_would_be_noticed(old, new, problem):
+    assert PAGE.count(old) == 1
+    assert stale(PAGE.replace(old, new)) == [problem]
 
 
 def test_the_command_of_every_count_exists():

@@ -7,14 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import providers_table
 import pytest
 
 from tests.answers import CONTEXT, QUESTIONS, ROOT, ROWS, check_keys, resolved
 from tests.support.cli import SECONDS, Home, tree
-
-sys.path.insert(0, str(ROOT / "script"))
-
-import providers_table  # noqa: E402 (script/ is a folder of commands)
 
 NAME = "cookiecutter-rediss"
 ADDRESS = f"https://github.com/org/{NAME}"

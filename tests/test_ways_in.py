@@ -48,11 +48,6 @@ def reference(template, tmp_path_factory):
 
 
 @pytest.fixture
-def home(tmp_path):
-    return Home(tmp_path / "user")
-
-
-@pytest.fixture
 def repository(home, template, tmp_path):
     """A Git repository of the template, where `org/` stands for a hosting service."""
     return home.repository(template, tmp_path / "org" / f"{NAME}.git")

@@ -14,9 +14,10 @@ if __name__ == "__main__":
     try:
         execute_from_command_line(sys.argv)
     except SystemExit as end:
-        # Settings were refused: the doctor's 1 would mean that it had looked at Redis.
-        if isinstance(end.code, str) and sys.argv[1:2] == ["doctor"]:
-            print(end.code, file=sys.stderr)
+        # Settings or options were refused: the doctor's 1 means that it has looked at Redis.
+        if "doctor" in sys.argv and (isinstance(end.code, str) or sys.argv[1][:1] == "-"):
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
             sys.exit(2)
         raise
     except KeyboardInterrupt:

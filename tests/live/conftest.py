@@ -13,7 +13,7 @@ from tests.support.redis_server import INSTALL, RedisServer, find_server
 from tests.support.stand_ins import StandIn
 from tests.support.tls_front import TLSFront
 
-pytest.register_assert_rewrite("tests.live.journey")
+pytest.register_assert_rewrite("tests.live.impostors", "tests.live.journey")
 
 
 def pytest_sessionstart():

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import runpy
@@ -15,17 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.answers import SERVICE
 from tests.live.deployments import PASSWORD
-from tests.support.certificates import self_signed
+from tests.support.certificates import Authority, self_signed
 from tests.support.processes import Failed, Program, free_port, wait_until
 from tests.support.redis_server import INSTALL, RedisServer, find_server
 from tests.support.service import Service
 
 pytestmark = pytest.mark.live
 KNOWN = runpy.run_path(str(SERVICE / "operations" / "causes.py"))
-CAUSES = KNOWN["CAUSES"]
+# Each alternative of a pattern by itself.
+CAUSES = {part: fix for parts, fix in KNOWN["CAUSES"].items() for part in parts.split("|")}
 WAY = ["resolve", "connect", "handshake", "auth", "ping"]
 SERVER = ["eviction", "memory", "connections", "database", "results"]
 TASKS = ["queues", "round trip", "consumers", "beat"]
@@ -36,7 +39,7 @@ PROBES = [*WAY, *SERVER, *TASKS]
 class Case:
     """How to provoke a cause, and what the doctor must say: which probe, its state and the fix.
 
-    `cause` is the key in CAUSES, if the fix comes from there.
+    `cause` is the pattern's part in CAUSES, if the fix comes from there.
     """
 
     provoke: object
@@ -134,7 +137,7 @@ def plain(url):
 # The way to the server
 
 
-@case("resolve", "Correct the URL's host.")
+@case("resolve", KNOWN["HOST"])
 def unknown_host(world):
     return "rediss://:pw@no-such-host.invalid:6379/0"
 
@@ -177,6 +180,16 @@ def certificate_of_another_ca(world):
     return world.redis(world.certificates.stranger.issue()).url()
 
 
+@case("handshake", "local issuer")
+def the_ca_between_is_not_sent(world):
+    leaf = Authority(world.own.pem.parent, "Middle CA", parent=world.own).issue()
+    end = "-----END CERTIFICATE-----\n"
+    first, _, rest = leaf.chain.read_text().partition(end)
+    assert rest
+    leaf.chain.write_text(first + end)
+    return world.redis(leaf).url()
+
+
 @case("handshake", "self-signed certificate in")
 def no_ca_given(world):
     """As a server with a chain that ends in its own CA looks to who does not know that CA."""
@@ -206,6 +219,19 @@ def certificate_for_another_host(world):
 @case("handshake", "certificate has expired")
 def expired(world):
     return world.redis(world.own.issue(expired=True)).url()
+
+
+@case("handshake", KNOWN["CA_EXPIRED"], seen="certificate has expired")
+def expired_ca_of_a_valid_certificate(world):
+    ca = Authority(world.own.pem.parent, "Expired CA", days=(-30, -1))
+    world.settings["REDIS_CA_CERTS"] = str(ca.pem)
+    return world.redis(ca.issue()).url()
+
+
+@case("handshake", "certificate purpose")
+def certificate_for_clients_only(world):
+    leaf = world.own.issue_nameless("client only", ExtendedKeyUsageOID.CLIENT_AUTH)
+    return world.redis(leaf).url()
 
 
 @case("handshake", "not yet valid")
@@ -257,6 +283,36 @@ def expired_client_certificate(world):
     return world.asking()
 
 
+@case("auth", "_CERTIFICATE")
+def client_certificate_for_servers_only(world):
+    world.present(world.own.issue_nameless("server only", ExtendedKeyUsageOID.SERVER_AUTH))
+    return world.asking()
+
+
+@case("handshake", "_CERTIFICATE", seen="BAD_CERTIFICATE")
+def client_certificate_that_is_revoked(world):
+    """As OpenSSL would say it: a fatal alert, number 42."""
+    return f"rediss://:pw@localhost:{world.speaking(bytes.fromhex('1503030002022a'))}/0"
+
+
+@case("handshake", KNOWN["PLAINTEXT"], seen="plain text, not encrypted", state="warn")
+def plain_text_to_a_public_host(world):
+    """127.1 is no private name, but an address of this machine."""
+    world.settings["REDIS_ALLOW_PLAINTEXT"] = "127.1"
+    return world.redis(None).url("127.1")
+
+
+@case("handshake", "", seen="as DEBUG or settings.py allows", state="ok")
+def plain_text_in_development(world):
+    world.settings["DEBUG"] = "true"
+    return world.redis(None).url("127.1")
+
+
+@case("handshake", "", seen="plain text, not encrypted", state="ok")
+def plain_text_in_a_private_network(world):
+    return world.redis(None).url()
+
+
 # Something else
 
 
@@ -277,15 +333,49 @@ def nothing_behind_the_tls_of_a_load_balancer(world):
     return f"rediss://:pw@localhost:{world.speaking(b'', context)}/0"
 
 
+# What servers say that are not here: Redis before 6 and 7, Render's, Upstash's and more
+SAYINGS = {
+    "not in the list": ("allowlist", "ERR AUTH failed: Client IP address is not in the allowlist."),
+    "missing token": ("AuthenticationError", "WRONGPASS invalid or missing auth token"),
+    "too many clients": ("exceeded", "ERR max concurrent connections exceeded"),
+    "too many requests": ("exceeded", "ERR max requests limit exceeded. Limit: 500000"),
+    "refused command": ("is not available", "ERR Command is not available: 'HELLO'."),
+    "quoted by Redis 6": ("command .SELECT", "ERR unknown command `SELECT`, with args: `3`"),
+    "loading": ("loading the dataset", "LOADING Redis is loading the dataset in memory"),
+    "cannot save": ("MISCONF", "MISCONF Redis is configured to save RDB snapshots"),
+    "cluster down": ("ClusterDown", "CLUSTERDOWN The cluster is down"),
+    "password for Redis 5": ("no password is set", "ERR Client sent AUTH, but no password is set"),
+    "password for none": (
+        "any password",
+        "ERR AUTH <password> called without any password configured for the default user.",
+    ),
+    "protected mode": (
+        "protected mode",
+        "DENIED Redis is running in protected mode because protected mode is enabled and no"
+        " password is set for the default user.",
+    ),
+    "nobody knows": (KNOWN["UNKNOWN"], "TEAPOT short and stout"),
+}
+
+for name, (fix, words) in SAYINGS.items():
+
+    def says(world, words=words):
+        port = world.speaking(f"-{words}\r\n".encode())
+        return f"redis://:pw@localhost:{port}/0"
+
+    says.__name__ = f"says {name}"
+    case("auth", fix)(says)
+
+
 # What the server allows
 
 
-@case("auth", "username-password")
+@case("auth", "AuthenticationError", seen="username-password")
 def wrong_password(world):
     return re.sub(":[^:@]+@", ":wrong@", world.redis().url())
 
 
-@case("auth", "Authentication required")
+@case("auth", "AuthenticationError", seen="Authentication required")
 def no_password(world):
     return re.sub(":[^:@]+@", "", world.redis().url())
 
@@ -299,7 +389,7 @@ def with_no_connection_left(world, certificate):
     return server.url()
 
 
-@case("handshake", KNOWN["FULL"], seen="EOF")
+@case("handshake", KNOWN["FULL"])
 def no_connection_left(world):
     return with_no_connection_left(world, "good")
 
@@ -381,12 +471,17 @@ def cluster(world, first=0, last=16383):
     return server
 
 
-@case("database", "SELECT is not allowed")
+@case("database", "command .SELECT")
+def no_database_can_be_selected(world):
+    return world.redis(extra=['rename-command SELECT ""']).url(database=3)
+
+
+@case("database", "SELECT is not")
 def database_in_cluster_mode(world):
     return cluster(world).url(database=1)
 
 
-@case("queues", "slot not served")
+@case("queues", "ClusterDown", seen="slot not served")
 def cluster_that_is_not_whole(world):
     return cluster(world, last=0).url()
 
@@ -418,10 +513,17 @@ def primary_without_its_replicas(world):
     return world.redis(extra=["min-replicas-to-write 1"]).url()
 
 
-@case("results", "connection refused")
+@case("results", f"CELERY_RESULT_BACKEND: {CAUSES['connection refused']}")
 def results_elsewhere(world):
     world.settings["CELERY_RESULT_BACKEND"] = f"rediss://:pw@localhost:{free_port()}/0"
     return world.redis().url()
+
+
+@case("results", f"CELERY_RESULT_BACKEND: {CAUSES['AuthenticationError']}")
+def wrong_password_of_the_results(world):
+    url = world.redis().url()
+    world.settings["CELERY_RESULT_BACKEND"] = re.sub(":[^:@]+@", ":wrong@", url)
+    return url
 
 
 @case("round trip", "Tasks run in the process that sends them")
@@ -489,10 +591,11 @@ def test_names_the_cause(name, reports):
 
 
 def test_every_known_cause_is_provoked():
-    """Those of the next two tests, too."""
-    by_themselves = {"same slot", "No such file"}
+    """Those of the next three tests, too."""
+    by_themselves = {"same slot", "No such file", "No route", "unreachable"}
     assert {case.cause for case in CASES.values()} - {None} == set(CAUSES) - by_themselves
-    assert {KNOWN["TLS"], KNOWN["NOT_TLS"], KNOWN["FULL"]} <= {case.fix for case in CASES.values()}
+    others = {"TLS", "NOT_TLS", "FULL", "CA_EXPIRED", "PLAINTEXT", "UNKNOWN"}
+    assert {KNOWN[name] for name in others} <= {case.fix for case in CASES.values()}
 
 
 def test_keys_in_several_slots_of_a_cluster(place, certificates, tmp_path):
@@ -520,6 +623,28 @@ def test_a_file_that_goes_while_the_service_runs(place, redis_server, certificat
     env = {"REDIS_URL": url, "REDIS_CA_CERTS": ca}
     done = place.project.manage("shell", "-v", "0", "-c", code, env=env)
     assert done.stdout == f"{[CAUSES['No such file']]}\n", done.stderr
+
+
+NETWORK = {
+    "resolve": ("getaddrinfo", "socket.gaierror(socket.EAI_AGAIN, 'Try again')", "NAME_SERVER"),
+    "connect": ("create_connection", "OSError(errno.{0}, os.strerror(errno.{0}))", "unreachable"),
+}
+
+
+@pytest.mark.parametrize(
+    "step, code", [("resolve", ""), ("connect", "EHOSTUNREACH"), ("connect", "ENETUNREACH")]
+)
+def test_a_network_that_leads_nowhere(step, code, place):
+    """As the system's functions say it: not every machine can be made to."""
+    function, error, fix = NETWORK[step]
+    code = (
+        "import errno, os, socket; from unittest import mock; from operations import probes;"
+        f"error = {error.format(code)};"
+        f"mock.patch.object(socket, '{function}', side_effect=error).start();"
+        f"print(next(probes.run({{'': probes.Way().{step}}})).fix)"
+    )
+    done = place.project.manage("shell", "-v", "0", "-c", code, env={"REDIS_URL": "redis://h"})
+    assert done.stdout == f"{(KNOWN | CAUSES)[fix]}\n", done.stderr
 
 
 def change_settings(project, old, new):
@@ -610,9 +735,10 @@ def test_a_busy_worker_is_not_an_absent_one(place, server, worker):
     assert re.match(r"celery@\S+ is there: it is busy", probes["round trip"]["fix"])
 
 
-def test_the_acl_of_the_readme_suffices(place, redis_server, certificates, worker):
-    """For web, worker, beat and the doctor, and nothing of it is refused."""
-    readme = (place.project.path / "README.md").read_text()
+def test_the_acl_of_the_readme_suffices(place, redis_server, certificates, running, tmp_path):
+    """For web, worker, beat, doctor and the README's `celery` commands; nothing is refused."""
+    project = place.project
+    readme = (project.path / "README.md").read_text()
     name, rights = re.search(r"^ +ACL SETUSER (\S+) (.*)$", readme, re.MULTILINE).groups()
     rights = rights.replace("PASSWORD", "pw")
 
@@ -621,10 +747,34 @@ def test_the_acl_of_the_readme_suffices(place, redis_server, certificates, worke
         return server, re.sub("//.*@", f"//{name}:pw@", server.url())
 
     server, allowed = url(rights)
-    worker(url=allowed)
-    code, probes = place.project.doctor(env={"REDIS_URL": allowed})
+    env = project.environment({"REDIS_URL": allowed})
+
+    def start(command, ready):
+        log = tmp_path / command.split()[3]
+        program = Program(command, command.split(), cwd=project.path, env=env, log=log)
+        running(Service(project, None, {command: program}))
+        program.wait_for(ready, 60)
+        return program
+
+    conf = (project.path / "supervisord.conf").read_text()
+    (command,) = re.findall(r"^command=(celery .* worker .*)$", conf, re.MULTILINE)
+    assert "add `-E` to the worker's command" in readme
+    started = start(f"{command} -E", r"Task operations.tasks.housekeeping\[\S+\] succeeded")
+    ping, active, dump = (
+        f"celery -A {project.slug} {words}"
+        for words in ("inspect ping", "inspect active", "events --dump")
+    )
+    assert {ping, active, dump} <= set(re.findall(r"`(celery .*?)`", readme))
+    assert "pong" in project.run(ping, {"REDIS_URL": allowed}).stdout
+    assert "- empty -" in project.run(active, {"REDIS_URL": allowed}).stdout
+    before = server.commands_seen()["psubscribe"]
+    shown = start(dump, "starting capture")
+    wait_until(lambda: server.commands_seen()["psubscribe"] > before, 20, "it listens")
+    code, probes = project.doctor(env={"REDIS_URL": allowed})
     assert code == 0
     assert {probe["state"] for probe in probes.values()} == {"ok"}, probes
+    shown.wait_for(r"task succeeded: operations\.tasks\.", 20)
+    assert "Connection lost" not in started.output() + shown.output()
     assert server.command("ACL", "LOG") == "0"
 
     probes = place.project.doctor(env={"REDIS_URL": url(rights.replace("+info", ""))[1]})[1]
@@ -684,6 +834,42 @@ def test_could_not_run(arguments, url, place):
     # Other commands keep the exit status of a refused setting.
     if not arguments:
         assert place.project.manage("check", env={"REDIS_URL": url}).returncode == 1
+
+
+@pytest.mark.parametrize("url", ["https://example.com", "redis://localhost"])
+@pytest.mark.parametrize("option", [["--settings={}.settings"], ["--settings", "{}.settings"]])
+def test_options_before_its_name_are_bad_usage(option, url, place):
+    """Django takes them after it only, where they work."""
+    option = [text.format(place.project.slug) for text in option]
+    done = place.project.manage(*option, "doctor", env={"REDIS_URL": url})
+    assert done.returncode == 2
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+    if url.startswith("redis"):
+        done = place.project.manage("doctor", *option, env={"REDIS_URL": url})
+        assert done.returncode == 1
+
+
+def test_no_log_line_gets_between_the_report(place, server):
+    """Celery configures logging a second time, at its first task."""
+    env = {"REDIS_URL": server.url(), "LOG_LEVEL": "DEBUG"}
+    done = place.project.manage("doctor", "--json", env=env)
+    assert {"healthy", "probes"} == json.loads(done.stdout).keys()
+    assert " DEBUG " in done.stderr
+    done = place.project.manage("doctor", env=env)
+    assert " DEBUG " not in done.stdout
+    done = place.project.manage("doctor", "--certificate", env=env)
+    assert re.fullmatch(r"(# .*\n)+-----BEGIN [^#]+-----END CERTIFICATE-----\n", done.stdout)
+
+
+@pytest.mark.parametrize("hosts, warns", [("127.1", True), (None, False)])
+def test_doctor_and_check_agree_on_plain_text(hosts, warns, place):
+    env = {"REDIS_URL": "redis://localhost", "REDIS_ALLOW_PLAINTEXT": hosts}
+    done = place.project.manage("check", "--deploy", env=env)
+    assert (KNOWN["PLAINTEXT"] in done.stderr) == warns
+    code = "from operations.probes import *; print(next(run({'': Way().handshake})).fix)"
+    done = place.project.manage("shell", "-v", "0", "-c", code, env=env)
+    assert done.stdout == (KNOWN["PLAINTEXT"] if warns else "") + "\n", done.stderr
 
 
 def test_a_certificate_cannot_write_over_the_terminal(place, redis_server, tmp_path):

@@ -1,127 +1,39 @@
-"""A server that is not the one: no password reaches it, and everybody says why.
+"""A server that is not the one: no password reaches it, and everybody says why."""
 
-Web and worker run with the commands of the deployment's own files; all bad servers that one
-service meets stand side by side.
-"""
-
-import configparser
 import re
-import shutil
 import socket
-import sqlite3
 import ssl
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
 
 from tests.answers import ROWS
 from tests.live import impostors
-from tests.live.deployments import ONE_OF_EACH_TARGET, PASSWORD
+from tests.live.deployments import ONE_OF_EACH_TARGET
+from tests.live.impostors import (
+    SECRET,
+    START,
+    UNVERIFIED,
+    Encounter,
+    Meeting,
+    impostor_url,
+    listing,
+)
 from tests.live.leftovers import nothing_left_in
 from tests.support import refusals
-from tests.support.browser import Browser, Mailbox
-from tests.support.processes import Failed, wait_until
-from tests.support.redis_server import RedisServer
+from tests.support.processes import wait_until
 from tests.support.refusals import KINDS, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
-from tests.support.service import OUTSIDE_NAME, Service
-from tests.support.tls_front import TLSFront, only_tls_1_1
+from tests.support.tls_front import only_tls_1_1
 
 pytestmark = pytest.mark.live
-START = 60  # seconds; generous, for all services of a test start at once
 AT_ONCE = 3  # meetings, of up to nine services each; most of the time is waiting
-REFUSE = 15  # seconds, counted from when a process is up
-TLS_HANDSHAKE = b"\x16"
-# As typed and percent-encoded.
-SECRET = PASSWORD.partition("$")[0]
-UNVERIFIED = "encrypted, certificate not verified"
 TOTALS = TRIED, ACCEPTED, CONNECTIONS, RECEIVED = (
     "bad servers tried",
     "accepted",
     "connections seen",
     "bytes received after a handshake",
 )
-
-
-def impostor_url(front):
-    return f"rediss://:{PASSWORD.replace('/', '%2F').replace('$', '%24')}@localhost:{front.port}/0"
-
-
-@dataclass
-class Encounter:
-    """A running service, and the bad server that it was told to use."""
-
-    kind: str
-    front: TLSFront
-    service: Service
-    mailbox: Mailbox
-    database: str
-
-    def refused(self):
-        """Assert that worker, web and /readyz refuse, say why, and send nothing before."""
-        why = f".*({KINDS[self.kind]})"
-        self.service.programs["worker"].wait_for("TLS policy for Redis", START)
-        self.says("worker", f"consumer: Cannot connect{why}")
-        self.service.wait_for_status("/healthz", 200, START)
-        assert self.register().url == "/accounts/login/"
-        assert self.users() == ["ada"]
-        self.says("web", f"verification e-mail of user .* not queued yet{why}")
-        status, text, _ = self.service.status("/readyz", REFUSE)
-        assert status == 503, text
-        self.says("web", f"not ready: broker{why}")
-        assert len(self.front.connections) >= refusals.TRIES
-        self.silent()
-
-    def says(self, name, pattern):
-        """Wait until the log of a program says so; fail as soon as it has sent something."""
-        program, front = self.service.programs[name], self.front
-        wait_until(
-            lambda: front.application_bytes or re.search(pattern, program.output()),
-            REFUSE,
-            f"{pattern!r} in the log of the {name}",
-        )
-        assert front.application_bytes == 0
-
-    def silent(self):
-        """Assert that nothing was sent but TLS handshakes, and that no log has the password."""
-        # A connection that was closed at once has no first byte.
-        assert {seen.first_byte for seen in self.front.connections} - {b""} == {TLS_HANDSHAKE}
-        assert self.front.application_bytes == 0
-        assert SECRET not in self.service.output()
-
-    def accepted(self):
-        """Assert that the service works with this server."""
-        self.service.programs["worker"].wait_for(r"celery@\S+ ready", START)
-        self.service.wait_for_status("/healthz", 200, START)
-        self.register()
-        self.mailbox.wait("ada@example.com", START)
-        self.service.wait_for_status("/readyz", 200, START)
-        assert self.front.application_bytes > 0
-        assert SECRET not in self.service.output()
-
-    def believed(self):
-        """Assert that a worker which does not verify warns of it, and works if it can."""
-        worker = self.service.programs["worker"]
-        worker.wait_for(f"WARNING .*TLS policy for Redis: {UNVERIFIED}", START)
-        if self.kind in WRONG_CERTIFICATE:
-            worker.wait_for(r"celery@\S+ ready", START)
-            assert self.front.application_bytes > 0
-        else:
-            worker.wait_for(f"consumer: Cannot connect.*({KINDS[self.kind]})", REFUSE)
-            self.silent()
-
-    def register(self):
-        browser = Browser(self.service.port, OUTSIDE_NAME)
-        return browser.register("ada", "ada@example.com", "correct horse 7")
-
-    def users(self):
-        with closing(sqlite3.connect(self.database)) as database:
-            return [
-                name for (name,) in database.execute("SELECT username FROM authentication_user")
-            ]
 
 
 class Totals:
@@ -159,90 +71,6 @@ def tables(server_program, deployment, tmp_path_factory):
     commands = place.configure("redis://localhost:6379/0", DATABASE_URL=f"sqlite:///{path}")
     place.project.predeploy(commands)
     return path
-
-
-class Meeting:
-    """Services of one deployment, each told to use a bad server of another kind, all running.
-
-    A context manager; `server` is behind all bad servers.
-    """
-
-    def __init__(self, place, kinds, strictness, tables, only=("worker", "web")):
-        self.place = place
-        self.kinds = kinds
-        self.strictness = strictness
-        self.tables = tables
-        self.only = only
-
-    def __enter__(self):
-        with ExitStack() as stack:
-            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            self.server = stack.enter_context(RedisServer(port=0))
-            self.met = {kind: self._start(kind, stack) for kind in self.kinds}
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_):
-        self._stack.close()
-
-    @property
-    def fronts(self):
-        return {kind: each.front for kind, each in self.met.items()}
-
-    def problems(self, judge):
-        """{kind: what went wrong} of those for which `judge` fails, all asked at the same time."""
-
-        def problem(encounter):
-            try:
-                judge(encounter)
-            except (AssertionError, Failed) as error:
-                return f"{error}\n{encounter.service.tail()}"
-
-        with ThreadPoolExecutor(len(self.met)) as pool:
-            found = dict(zip(self.met, pool.map(problem, self.met.values()), strict=True))
-        return {kind: text for kind, text in found.items() if text}
-
-    def _start(self, kind, stack):
-        place, certificates = self.place, self.place.certificates
-        folder = self.folder / kind.replace(" ", "-")
-        folder.mkdir()
-        shown = impostors.certificate(kind, place.row, certificates, folder)
-        front = stack.enter_context(impostors.front(kind, shown, self.server, certificates))
-        mailbox = Mailbox(folder / "mail")
-        tables = shutil.copy(self.tables, folder)
-        commands = place.configure(
-            impostor_url(front),
-            DATABASE_URL=f"sqlite:///{tables}",
-            EMAIL_URL=mailbox.url,
-            **impostors.settings(kind, place.row, self.strictness, shown, certificates),
-        )
-        service = place.project.start(alone(place, commands, self.only), logs=folder / "logs")
-        for program in service.programs.values():
-            stack.callback(program.kill)
-        return Encounter(kind, front, service, mailbox, tables)
-
-
-def alone(place, commands, only):
-    """The deployment's own commands for `only` these programs, even if supervisord starts them."""
-    start, environment = commands.start, commands.environment
-    if len(start) == 1:
-        parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
-        parser.read(place.project.path / "supervisord.conf")
-        sections = [name for name in parser if name.startswith("program:")]
-        start = {name: parser[name]["command"] for name in sections}
-        environment = dict.fromkeys(start, commands.first_environment())
-    names = {}
-    (names["web"],) = (name for name, command in start.items() if command.startswith("gunicorn "))
-    (names["worker"],) = (name for name, command in start.items() if " worker " in command)
-    return replace(
-        commands,
-        start={program: start[names[program]] for program in only},
-        environment={program: environment[names[program]] for program in only},
-    )
-
-
-def listing(failed):
-    return "\n".join(f"{kind}: {text}" for kind, text in failed.items())
 
 
 def verifying(deployment, provider, strictness):
@@ -363,6 +191,18 @@ def test_a_weaker_service_would_be_caught(weakness, deployment, tables, tmp_path
     with Meeting(place, kinds, "required", tables) as meeting:
         assert list(meeting.problems(Encounter.refused)) == kinds
         assert all(front.application_bytes for front in meeting.fronts.values())
+
+
+def test_a_slower_service_would_be_caught(deployment, tables, tmp_path):
+    """`.delay()` counts from the request on, not from its answer."""
+    place = deployment("self_hosted").copy(tmp_path / "slower")
+    change(
+        place.project.path / place.project.slug / "settings.py",
+        {'{"max_retries": 0}': '{"max_retries": 1, "interval_start": 20}'},
+    )
+    with Meeting(place, ["another CA"], "required", tables) as meeting:
+        (problem,) = meeting.problems(Encounter.refused).values()
+        assert re.search("not queued yet.* of the web: after 2[0-9] s$", problem, re.MULTILINE)
 
 
 def change(path, changes):

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import socket
 import subprocess
 import textwrap
 import urllib.parse
@@ -9,13 +10,13 @@ import urllib.parse
 import pytest
 
 from tests.live.asking import ANSWERED, EVERY_PYTHON, ask, python_of
-from tests.live.deployments import PASSWORD
 from tests.support.processes import free_port, run
 from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.live
 SERVER = "SERVER=DNS:redis.example.com"
 PLACE = "/etc/redis/"
+OPTIONAL = [("tls-auth-clients yes", "tls-auth-clients no")]
 # What Python itself says of the certificates, with OpenSSL's strict rules and without the service.
 STRICT = """
 import socket, ssl, sys
@@ -49,6 +50,22 @@ def folder(printed, tmp_path_factory):
     return folder
 
 
+class Printed(RedisServer):
+    """A server with no password but the one in its lines; `user` is whom the tests ask as."""
+
+    user = "default"
+
+    def _write_configuration(self):
+        password, self.password = self.password, None
+        super()._write_configuration()
+        self.password = password
+
+    def _ask(self, stream, *words):
+        if words[0] == "AUTH":
+            words = ("AUTH", self.user, *words[1:])
+        return super()._ask(stream, *words)
+
+
 def make(commands, folder, server):
     """Run them in the folder, with what a person changes in them changed."""
     assert commands.count(SERVER) == 1
@@ -58,22 +75,38 @@ def make(commands, folder, server):
 
 @pytest.fixture
 def server(printed, folder):
-    """server(changes) -> a RedisServer with the configuration as printed and these changes."""
+    """server(changes) -> its URL and a server with the configuration as printed and changed."""
     running = []
 
-    def server(changes=(), folder=folder):
+    def server(changes=(), folder=folder, user="default", host="localhost"):
         lines = printed[1]
         for old, new in [(PLACE, f"{folder}/"), *changes]:
             assert old in lines
             lines = lines.replace(old, new)
         port = free_port()
         lines = lines.replace("tls-port 6379", f"tls-port {port}")
-        running.append(RedisServer(port=0, password=PASSWORD, extra=lines.splitlines()).start())
-        return f"rediss://:{urllib.parse.quote(PASSWORD, safe='')}@localhost:{port}/0", running[-1]
+        # As its reader does, who is not on the same machine.
+        lines += f"bind 127.0.0.1 {own_address()}\n"
+        found = re.search(r"^requirepass (\S+)$|^user \w+ .* >(\S+)", lines, re.MULTILINE)
+        password = found and (found[1] or found[2])
+        made = Printed(port=0, password=password, extra=lines.splitlines())
+        made.user = user
+        running.append(made.start())
+        return f"rediss://{user}:{password}@{host}:{port}/0", made
 
     yield server
     for started in running:
         started.stop()
+
+
+def own_address():
+    """This machine's, as others reach it; 127.0.0.1 where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return sock.getsockname()[0]
 
 
 def given(folder, *names):
@@ -112,14 +145,16 @@ def test_every_python_connects_with_it(version, deployment, folder, server):
     assert re.search("CERTIFICATE_REQUIRED|EOF occurred|reset by peer|Broken pipe", text)
     assert asks.commands_seen().get("auth", 0) + asks.commands_seen().get("hello", 0) == before
 
-    url, _ = server([("tls-auth-clients yes", "tls-auth-clients no")])
-    place.configure(url, **given(folder, "REDIS_CA_CERTS"))
+    url, _ = server(OPTIONAL)
+    # As they are in a dashboard that asks for them.
+    empty = {"REDIS_CLIENT_CERT": "", "REDIS_CLIENT_KEY": ""}
+    place.configure(url, **given(folder, "REDIS_CA_CERTS"), **empty)
     assert ask(place) == ANSWERED
 
 
 def test_another_ca_of_the_same_recipe_is_refused(deployment, printed, folder, server, tmp_path):
     make(printed[0], tmp_path, "DNS:localhost")
-    url, stranger = server([("tls-auth-clients yes", "tls-auth-clients no")], tmp_path)
+    url, stranger = server(OPTIONAL, tmp_path)
     place = deployment("self_hosted")
     place.configure(url, **given(folder, "REDIS_CA_CERTS"))
     code, text = ask(place)
@@ -128,11 +163,42 @@ def test_another_ca_of_the_same_recipe_is_refused(deployment, printed, folder, s
     assert stranger.commands_seen() == {}
 
 
+PASSWORD = "requirepass PASSWORD\n"
+
+
+@pytest.mark.parametrize("who", ["default", "a user of its own", "nobody"])
+def test_another_machine_gets_in_with_a_password_only(who, deployment, printed, server, tmp_path):
+    """The way to this machine's own address is not the loopback that protected mode allows."""
+    if (address := own_address()) == "127.0.0.1":
+        pytest.skip("NOT TESTED: this machine has no address but 127.0.0.1")
+    place = deployment("self_hosted")
+    make(printed[0], tmp_path, f"IP:{address}")
+    readme = (place.project.path / "README.md").read_text()
+    user, rights = re.search(r"^ +ACL SETUSER (\S+) (.*)$", readme, re.MULTILINE).groups()
+    assert "`user default off`" in readme and "`user` for `ACL SETUSER`" in readme
+    changes, name = {
+        "default": ([], "default"),
+        "a user of its own": (
+            [(PASSWORD, f"user default off\nuser {user} {rights}\n")],
+            user,
+        ),
+        "nobody": ([(PASSWORD, "")], "default"),
+    }[who]
+    url, _ = server(changes, tmp_path, name, address)
+    place.configure(url, **given(tmp_path))
+    code, text = ask(place)
+    if who == "nobody":
+        assert code != 0
+        assert "protected mode" in text
+    else:
+        assert (code, text) == ANSWERED
+
+
 def test_an_address_can_be_named_too(deployment, printed, server, tmp_path):
     make(printed[0], tmp_path, "IP:127.0.0.1")
-    url, _ = server(folder=tmp_path)
+    url, _ = server(folder=tmp_path, host="127.0.0.1")
     place = deployment("self_hosted")
-    place.configure(url.replace("@localhost", "@127.0.0.1"), **given(tmp_path))
+    place.configure(url, **given(tmp_path))
     assert ask(place) == ANSWERED
 
 

@@ -3,7 +3,9 @@
 import pytest
 
 from tests.live import journey
+from tests.live.impostors import Encounter, Meeting, listing
 from tests.live.leftovers import nothing_left_in
+from tests.support import refusals
 from tests.support.processes import run
 from tests.support.pythons import OTHERS, RUNNING, SUPPORTED, find, others
 
@@ -24,6 +26,19 @@ def results(other_python, deployment, stand_in, tmp_path_factory):
 def test_registers_mails_verifies_and_logs_in(name, results):
     if results[name]:
         raise results[name]
+
+
+def test_refuses_every_bad_server(other_python, server_program, deployment, tmp_path):
+    """As the refusal matrix does on the running Python, with one row that verifies everything."""
+    place = deployment("self_hosted", python=other_python).copy(tmp_path / "refuses")
+    tables = tmp_path / "db.sqlite3"
+    url = "rediss://localhost:6379/0"
+    place.project.predeploy(place.configure(url, DATABASE_URL=f"sqlite:///{tables}"))
+    with Meeting(place, refusals.refused(place.row), "required", tables) as meeting:
+        assert set(meeting.met) == set(refusals.KINDS)
+        failed = meeting.problems(Encounter.refused)
+        assert not failed, listing(failed)
+        assert meeting.server.commands_seen() == {}
 
 
 def test_the_service_runs_on_that_python(other_python, deployment):

@@ -28,6 +28,10 @@ REFUSED = {
     "quotes": ("REDIS_URL", {"REDIS_URL": f"'{GOOD}'"}),
     "quotes at the end": ("REDIS_URL", {"REDIS_URL": f'rediss://:{PASSWORD}@localhost"'}),
     "no scheme": ("REDIS_URL", {"REDIS_URL": f":{PASSWORD}@localhost:6379/0"}),
+    "one database": (
+        "REDIS_URL",
+        {"REDIS_URL": f"rediss://:{PASSWORD}@localhost/1", "REDIS_DATABASES": "1"},
+    ),
     "raw slash": ("REDIS_URL", {"REDIS_URL": f"rediss://:{RAW}@localhost:6379/0"}),
     "raw hash": ("REDIS_URL", {"REDIS_URL": f"rediss://:{'#'.join(PARTS)}@localhost:6379/0"}),
     "raw bracket": ("REDIS_URL", {"REDIS_URL": f"rediss://:{'['.join(PARTS)}@localhost:6379/0"}),
@@ -49,6 +53,10 @@ REFUSED = {
         "CELERY_RESULT_BACKEND",
         {"CELERY_RESULT_BACKEND": f"redis://:{PASSWORD}@localhost:6379/1"},
     ),
+    "results that are not verified": (
+        "CELERY_RESULT_BACKEND",
+        {"CELERY_BROKER_URL": GOOD, "CELERY_RESULT_BACKEND": GOOD + "?ssl_cert_reqs=none"},
+    ),
     "results": ("CELERY_RESULT_BACKEND", {"CELERY_RESULT_BACKEND": f"rpc://u:{PASSWORD}@h/0"}),
     "strictness": ("REDIS_CERT_REQS", {"REDIS_CERT_REQS": "strict"}),
     "host name check": ("REDIS_CHECK_HOSTNAME", {"REDIS_CHECK_HOSTNAME": "maybe"}),
@@ -61,6 +69,7 @@ REFUSED = {
         {"REDIS_CHECK_HOSTNAME": "false", "REDIS_CA_CERTS": "public.pem"},
     ),
     "CA is not there": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "/no/such/ca.pem"}),
+    "CA is not there, with a space": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "no such ca.pem"}),
     "CA is a folder": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "folder"}),
     "CA is empty": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "empty.pem"}),
     "CA is no certificate": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "garbage.pem"}),
@@ -102,7 +111,16 @@ REFUSED = {
         "REDIS_CLIENT_KEY",
         {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "".join(PARTS)},
     ),
+    "key without its first line, begun with a slash": (
+        "REDIS_CLIENT_KEY",
+        {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "/" + "".join(PARTS)},
+    ),
+    "secret with dots for a key": (
+        "REDIS_CLIENT_KEY",
+        {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": ".".join(PARTS)},
+    ),
     "databases": ("REDIS_DATABASES", {"REDIS_DATABASES": "some"}),
+    "no database": ("REDIS_DATABASES", {"REDIS_DATABASES": "0"}),
     "connections": ("REDIS_MAX_CONNECTIONS", {"REDIS_MAX_CONNECTIONS": "-1"}),
     "polling": ("CELERY_POLLING_INTERVAL", {"CELERY_POLLING_INTERVAL": "0"}),
     "remote control": ("CELERY_REMOTE_CONTROL", {"CELERY_REMOTE_CONTROL": "2"}),
@@ -117,10 +135,21 @@ REFUSED = {
     "tasks at a time": ("CELERY_WORKER_CONCURRENCY", {"CELERY_WORKER_CONCURRENCY": "two"}),
     "web processes": ("WEB_CONCURRENCY", {"WEB_CONCURRENCY": "two"}),
 }
-# What the line says about what was given, and about what to give instead.
+# Variables with few right values, each with a URL pasted into it.
+CHOICES = ["REDIS_CERT_REQS", "REDIS_CHECK_HOSTNAME", "REDIS_DATABASES", "REDIS_MAX_CONNECTIONS"]
+CHOICES += ["CELERY_POLLING_INTERVAL", "CELERY_REMOTE_CONTROL", "CELERY_WORKER_CONCURRENCY"]
+CHOICES += ["WEB_CONCURRENCY", "DEBUG", "LOG_LEVEL", "SECURE_HSTS_SECONDS"]
+REFUSED |= {f"a URL in {name}": (name, {name: GOOD}) for name in CHOICES}
+# What the line says about what was given, and about what to give instead; parts between " ... ".
 WORDS = {
-    "quotes": "Remove quotes",
-    "misspelt scheme": "does not start with redis:// or rediss://",
+    "quotes": "remove the quotes",
+    "quotes at the end": "remove the quotes",
+    "misspelt scheme": "does not start with redis:// or rediss:// ... copy the URL",
+    "wrong scheme": "does not start with redis:// or rediss:// ... copy the URL",
+    "no scheme": "does not start with redis:// or rediss:// ... put one before it",
+    "one database": "REDIS_DATABASES says 0 only",
+    "no database": "at least 1",
+    "results that are not verified": "would win over REDIS_CERT_REQS",
     "raw slash": "percent-encode",
     "raw hash": "percent-encode",
     "raw bracket": "percent-encode",
@@ -129,22 +158,27 @@ WORDS = {
     "database is a word": "0 to 15",
     "query": "would win over REDIS_CERT_REQS",
     "plain and public": "public host redis.example.com",
+    "CA is not there, with a space": "REDIS_CA_CERTS (no such ca.pem) cannot be read: No such file",
     "CA is a folder": "it is no file. Give the path of a PEM file, or its text.",
     "CA is empty": "empty.pem) holds no certificate",
     "CA is a key": "holds no certificate",
     "CA is the text of a key": "holds no certificate",
-    "CA is cut off": "copy it again, whole",
+    "CA is cut off": "cut.pem) cannot be used ( ... copy it again, whole",
     "certificate is not there": "REDIS_CLIENT_CERT (/no/such.pem) cannot be read: No such file",
     "key is not there": "REDIS_CLIENT_KEY (/no/such.key) cannot be read: No such file",
     "key is a certificate": "holds no private key",
     "key is encrypted": "openssl pkey",
-    "another key": "REDIS_CLIENT_KEY is not the key of REDIS_CLIENT_CERT",
+    "another key": "REDIS_CLIENT_KEY (/ ... ) is not the key of REDIS_CLIENT_CERT (/ ... .pem)",
     "pin without a CA": "doctor --certificate",
 }
 ACCEPTED = {
     "nothing changed": {},
     "spaces around the URL": {"REDIS_URL": f" {GOOD}\n"},
     "client certificate": {"REDIS_CLIENT_CERT": "client.pem", "REDIS_CLIENT_KEY": "client.key"},
+    "plain and public, allowed in other letters": {
+        "REDIS_URL": f"redis://:{PASSWORD}@redis.example.COM/0",
+        "REDIS_ALLOW_PLAINTEXT": "Redis.Example.com",
+    },
 }
 COMMANDS = {
     "celery worker": "celery -A {slug} worker --without-gossip",
@@ -199,8 +233,9 @@ def refuses(done, name):
     (line,) = done.stderr.splitlines()
     assert re.search(rf"\b{name}\b", line)
     assert done.stdout == ""
-    for part in PARTS:
-        assert not any(part[at : at + 4] in line for at in range(len(part) - 3))
+    shown = line.lower()
+    for part in map(str.lower, PARTS):
+        assert not any(part[at : at + 4] in shown for at in range(len(part) - 3))
 
 
 @pytest.mark.parametrize("wrong", REFUSED)
@@ -208,7 +243,8 @@ def test_manage_py_refuses(wrong, environment):
     name, settings = REFUSED[wrong]
     done = environment(settings).manage("check")
     refuses(done, name)
-    assert WORDS.get(wrong, "") in done.stderr
+    for words in WORDS.get(wrong, "").split(" ... "):
+        assert words in done.stderr
 
 
 def test_an_unreadable_file_is_refused(environment, tmp_path):
@@ -247,3 +283,15 @@ def test_the_number_of_web_processes_is_refused_by_others_too(command, environme
     """gunicorn reads WEB_CONCURRENCY itself, and has its own words for a wrong one."""
     project = environment({"WEB_CONCURRENCY": "two"})
     refuses(project.run(COMMANDS[command].format(slug=project.slug), seconds=30), "WEB_CONCURRENCY")
+
+
+def test_debug_of_a_forgotten_env_file_is_off_under_supervise(deployment, tmp_path):
+    """script/dev writes DEBUG=true into it; with DEBUG off a missing SECRET_KEY is refused."""
+    place = deployment("self_hosted").copy(tmp_path)
+    place.configure(GOOD, SECRET_KEY=None)
+    (place.project.path / ".env").write_text("DEBUG=true\n")
+    done = place.project.manage("check")
+    assert done.returncode == 0, done.stderr
+    # Without its configuration it would end as well, but with another line.
+    command = f"python -m {place.project.slug}.supervise -c none.conf"
+    refuses(place.project.run(command, seconds=30), "SECRET_KEY")

@@ -105,11 +105,18 @@ def interrupt(program):
 def test_script_dev_from_nothing(project, dev, tmp_path):
     assert not (project / ".env").exists()
     assert not (project / ".venv").exists()
-    service = dev()
+    service = dev(PYTHONUNBUFFERED="1")  # as in a terminal
     program = service.program
     dotenv = project / ".env"
     assert stat.S_IMODE(dotenv.stat().st_mode) == 0o600
     assert re.search(r"^SECRET_KEY=\S{50,}$", dotenv.read_text(), re.MULTILINE)
+
+    # As the README says, in a second terminal.
+    line = program.wait_for(r"^CELERY_BROKER_URL=redis://127\.0\.0\.1:\d+/0$", 5).group()
+    for export, code in {f"export {line}": 0, ":": 1}.items():
+        doctor = f". .venv/bin/activate && {export} && python manage.py doctor"
+        done = run(["bash", "-c", doctor], cwd=project, env=a_developers(), seconds=60)
+        assert done.returncode == code, done.stdout + done.stderr
 
     browser = Browser(service.port, service.project.host, https=False)
     assert browser.register("ada", "ada@example.com", "correct horse 7").url == "/accounts/login/"

@@ -117,11 +117,22 @@ def test_connects_by_ipv6(deployment, redis_server, certificates):
     assert ask(place) == ANSWERED
 
 
-@pytest.mark.parametrize("end", ["\n", "\\n"], ids=["lines", "one line"])
-def test_the_text_of_a_ca_does_as_its_path(end, deployment, redis_server, certificates):
+# {how a PEM text is stored: (its line ends, what stands around it)}
+TEXTS = {
+    "lines": ("\n", ""),
+    "one line": ("\\n", ""),
+    "one line of Windows": ("\\r\\n", ""),
+    "in quotes": ("\n", '"'),
+    "one line in quotes": ("\\n", "'"),
+}
+
+
+@pytest.mark.parametrize("form", TEXTS)
+def test_the_text_of_a_ca_does_as_its_path(form, deployment, redis_server, certificates):
+    end, quote = TEXTS[form]
     server = redis_server(certificates.of_own)
     place = deployment("self_hosted")
-    text = certificates.own.pem.read_text().replace("\n", end)
+    text = quote + certificates.own.pem.read_text().replace("\n", end) + quote
     place.configure(server.url(), REDIS_CA_CERTS=text)
     assert ask(place) == ANSWERED
 

@@ -26,11 +26,20 @@ class Certificate:
 class Authority:
     """A certificate authority: `pem` is the file a client trusts, `name` what issuer lines show."""
 
-    def __init__(self, folder, name, parent=None):
-        """Make a new one, below the authority `parent` if given; its files go to `folder`."""
+    def __init__(self, folder, name, parent=None, days=None):
+        """Make a new one, below the authority `parent` if given; its files go to `folder`.
+
+        It is valid from the first to the second of `days`, counted from now, if they are given.
+        """
         self.name = name
         self._folder = Path(folder)
-        self._ca = parent._ca.create_child_ca() if parent else trustme.CA(organization_name=name)
+        if days:
+            own = self_signed(folder, name, days=days)
+            self._ca = trustme.CA.from_pem(own.chain.read_bytes(), own.key.read_bytes())
+        elif parent:
+            self._ca = parent._ca.create_child_ca()
+        else:
+            self._ca = trustme.CA(organization_name=name)
         self._issued = 0
         self.pem = self._folder / f"{_file_name(name)}-ca.pem"
         self._ca.cert_pem.write_to_path(self.pem)
@@ -53,13 +62,16 @@ class Authority:
         chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
         return _write(self._folder, stem, chain, leaf.private_key_pem.bytes())
 
-    def issue_nameless(self, common_name):
-        """A leaf with a CN and no other name, as Google Memorystore's: it is for no host at all."""
+    def issue_nameless(self, common_name, purpose=None):
+        """A leaf with a CN and no other name, as Google Memorystore's: it is for no host at all.
+
+        It may be used for one `purpose` only, if that is given: an ExtendedKeyUsageOID.
+        """
         ca = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
         ca_key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
-        leaf = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
             .issuer_name(ca.subject)
@@ -68,8 +80,10 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .sign(ca_key, hashes.SHA256())
         )
+        if purpose:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        leaf = builder.sign(ca_key, hashes.SHA256())
         stem = f"{_file_name(self.name)}-{_file_name(common_name)}"
         return _write(self._folder, stem, _pem(leaf), _key_pem(key))
 

@@ -142,12 +142,18 @@ class Project:
         self.must(commands.predeploy, commands.first_environment(), seconds=120)
 
     def doctor(self, *arguments, env=None):
-        """`manage.py doctor --json`: (exit code, {probe name: probe})."""
+        """`manage.py doctor --json`: (exit code, {probe name: probe}).
+
+        `Failed` unless it says what to do about each warning and failure.
+        """
         done = self.manage("doctor", "--json", *arguments, env=env)
         try:
             report = json.loads(done.stdout)
         except ValueError:
             raise Failed(f"doctor printed no JSON:\n{done.stdout}{done.stderr}") from None
+        for probe in report["probes"]:
+            if bool(probe["fix"]) != (probe["state"] in ("warn", "fail")):
+                raise Failed(f"doctor does not say what to do, or needs not: {probe}")
         return done.returncode, {probe["name"]: probe for probe in report["probes"]}
 
     def start(self, commands, *more, port=None, logs=None):

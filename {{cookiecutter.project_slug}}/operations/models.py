@@ -9,4 +9,4 @@ class Heartbeat(models.Model):
     worker = models.CharField(max_length=255)
 
     def __str__(self):
-        return f"{self.name} at {self.at:%H:%M:%S} by {self.worker}"
+        return f"{self.name} at {self.at:%Y-%m-%d %H:%M:%S} by {self.worker}"

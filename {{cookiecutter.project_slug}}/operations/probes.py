@@ -1,5 +1,6 @@
 """Small checks of the connection to Redis and of what depends on it, with causes in words."""
 
+import os
 import socket
 import ssl
 import time
@@ -40,7 +41,7 @@ class Trouble(Exception):
         # In one line, and without the password, which is an argument of HELLO.
         self.seen, self.state = causes.without_arguments(" ".join(str(seen).split())), state
         # redis-py keeps the first word of an error in the name of its class only.
-        self.fix = fix or causes.fix_of(f"{type(seen).__name__} {seen}")
+        self.fix = fix or causes.fix_of(f"{type(seen).__name__} {seen}") or causes.UNKNOWN
 
 
 @dataclass
@@ -67,21 +68,17 @@ def run(probes: dict[str, Callable[[], str]]) -> Iterator[Result]:
             fix = "Redis is not at fault: look at DATABASE_URL and its server, and migrate."
             trouble = Trouble(f"SQL database: {error}", fix)
         except Exception as error:  # a doctor that crashes explains nothing
-            fix = "This is none of the known causes: read the text, and settings.py."
-            trouble = Trouble(f"{type(error).__name__}: {error}", fix)
+            trouble = Trouble(f"{type(error).__name__}: {error}", causes.UNKNOWN)
         failed = trouble.state == "fail"
         yield Result(name, trouble.state, trouble.seen, trouble.fix)
 
 
 class Way:
-    """The way to Redis and through a worker, one step at a time, with the options of Celery.
-
-    The handshake fails if the server's certificate expires within `fail_within` days.
-    """
+    """The way to Redis and through a worker, one step at a time, with the options of Celery."""
 
     def __init__(self, policy=None, fail_within: float = -inf):
         self.policy = policy or settings.REDIS
-        self.fail_within = fail_within
+        self.fail_within = fail_within  # days that the server's certificate must be valid
         self.url = urlsplit(self.policy.url)
         self.host, self.port = self.url.hostname, self.url.port or 6379
         # Database 0, which every server has: that of the URL is a step of its own.
@@ -100,7 +97,8 @@ class Way:
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise Trouble(f"{self.host}: {error.strerror}", "Correct the URL's host.") from error
+            fix = causes.NAME_SERVER if error.errno == socket.EAI_AGAIN else causes.HOST
+            raise Trouble(f"{self.host}: {error.strerror}", fix) from error
         return f"{self.host} is {', '.join(dict.fromkeys(row[4][0] for row in found))}"
 
     def connect(self) -> str:
@@ -112,13 +110,17 @@ class Way:
 
     def handshake(self) -> str:
         if not self.policy.encrypted:
-            return str(self.policy)
+            if os.environ.get("REDIS_ALLOW_PLAINTEXT", "").strip():
+                seen = f"{self.policy}, as REDIS_ALLOW_PLAINTEXT allows"
+                raise Trouble(seen, causes.PLAINTEXT, "warn")
+            allowed = "" if self.policy.private else ", as DEBUG or settings.py allows"
+            return f"{self.policy}{allowed}"
         try:
             version, cipher, _, fields = self.shake_hands()
         except (OSError, redis.RedisError) as error:
             raise Trouble(error, self.look_closer(error)) from error
         seen = f"{version}, {cipher}, {self.policy}, {describe(fields)}"
-        days = (ssl.cert_time_to_seconds(fields["notAfter"]) - time.time()) / 86400
+        days = days_left(fields)
         renew = f"Renew the server's certificate: {days:.1f} days are left."
         if days < self.fail_within:
             raise Trouble(seen, renew)
@@ -175,9 +177,10 @@ class Way:
         if not hasattr(settings, "RESULTS"):
             return "off"
         way = Way(settings.RESULTS)
-        with way.client_of(way.policy.url) as client:
-            way.log_in(client)
-        return f"{way.host} port {way.port} can be used"
+        try:
+            return f"{way.host} port {way.port}, {way.database()}"
+        except Trouble as trouble:
+            raise Trouble(trouble.seen, f"CELERY_RESULT_BACKEND: {trouble.fix}") from trouble
 
     @cached_property
     def info(self) -> dict:
@@ -195,19 +198,16 @@ class Way:
             raise Trouble(error, self.look_closer(error)) from error
 
     def shake_hands(self, listen: float = 0) -> tuple[str, str, bytes, dict]:
-        """TLS version, cipher and certificate, as DER and as fields; no password is sent.
-
-        Listens for so many seconds to what the server has to say about it.
-        """
+        """TLS version, cipher, certificate as DER and as fields; no password is sent."""
         connection = self.client.connection_pool.make_connection()
         connection.redis_connect_func = self.policy.check_pin  # in place of what logs in
         try:
             connection.connect()
-            sock = connection._sock
+            sock = connection._sock  # redis-py has no public way to it
             # getpeercert() has no fields for a certificate that was not verified.
             fields = sock._sslobj.get_unverified_chain()[0].get_info()
             seen = sock.version(), sock.cipher()[0], sock.getpeercert(True), fields
-            if listen:
+            if listen:  # so many seconds to what the server says of it
                 sock.settimeout(listen)
                 with suppress(TimeoutError):
                     sock.recv(1)
@@ -226,6 +226,9 @@ class Way:
                 url = self.url._replace(scheme="rediss").geturl()
                 Way(replace(self.policy, url=url, cert_reqs="none")).shake_hands()
                 return causes.TLS
+            if "has expired" in str(error):
+                fields = Way(replace(self.policy, cert_reqs="none")).shake_hands()[3]
+                return causes.CA_EXPIRED if days_left(fields) > 0 else causes.fix_of(str(error))
             if known := self.greeting():
                 return known
             self.shake_hands(listen=LISTEN)
@@ -245,13 +248,15 @@ class Way:
         return ""
 
 
+def days_left(fields: dict) -> float:
+    return (ssl.cert_time_to_seconds(fields["notAfter"]) - time.time()) / 86400
+
+
 def describe(fields: dict) -> str:
     """Whose certificate it is, who issued it and until when, from its fields as in Python's ssl."""
-    names = []
-    for field in ("subject", "issuer"):
-        parts = dict(part[0] for part in fields[field])
-        names.append(f"{field} {parts.get('commonName') or parts.get('organizationName') or '-'}")
-    return printable(", ".join([*names, f"expires {fields['notAfter']}"]))
+    both = [dict(part[0] for part in fields[field]) for field in ("subject", "issuer")]
+    names = [parts.get("commonName") or parts.get("organizationName") or "-" for parts in both]
+    return printable("subject {}, issuer {}, expires {}".format(*names, fields["notAfter"]))
 
 
 def printable(text: str) -> str:
@@ -319,8 +324,7 @@ def who_is_there() -> str:
     """Whether workers are absent, or busy, or busy with other queues."""
     if not settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL:
         return "Read the worker's log: it is absent, busy, or has another URL or queue."
-    replies = current_app.control.ping(timeout=1)
-    names = ", ".join(name for reply in replies for name in reply)
+    names = ", ".join(name for reply in current_app.control.ping(timeout=1) for name in reply)
     if not names:
         return "No worker is there: see that one runs, with this URL, and read its log."
     return f"{names} is there: it is busy, or consumes other queues (worker option -Q)."

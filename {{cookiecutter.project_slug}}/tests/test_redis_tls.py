@@ -55,7 +55,7 @@ class PolicyTests(SimpleTestCase):
         for host in ("red-abc", "x.railway.internal", "10.1.2.3", "[fd12::1]", "127.0.0.1"):
             with self.subTest(host):
                 self.assertFalse(policy(f"redis://{host}:6379").encrypted)
-        self.assertFalse(policy("redis://h.net", REDIS_ALLOW_PLAINTEXT="*.com,h.net").encrypted)
+        self.assertFalse(policy("redis://h.net", REDIS_ALLOW_PLAINTEXT="*.com,H.net").encrypted)
         self.assertFalse(policy("redis://h.net", production=False).encrypted)
 
     def test_what_cannot_work_is_refused_in_one_line_without_the_password(self):
@@ -63,26 +63,28 @@ class PolicyTests(SimpleTestCase):
             ("redis://:s3cret@h.example.com", {}, "plain redis://"),
             ("redis://:s3/cret@h", {}, "percent-encode"),
             ("redis://:s3#cret@h", {}, "percent-encode"),
-            ("reddis://:s3cret@h", {}, "does not start with"),
-            ("'redis://:s3cret@h'", {}, "does not start with"),
-            (":s3cret@h:6379", {}, "does not start with"),
+            ("reddis://:s3cret@h", {}, "copy the URL"),
+            ("'redis://:s3cret@h'", {}, "remove the quotes"),
+            (":s3cret@h:6379", {}, "put one before it"),
             ("rediss://:s3cret@h:99999", {}, "between 1 and 65535"),
             ("rediss://:s3cret@:6379", {}, "needs a host"),
             ("rediss://:s3cret@h/abc", {}, "database"),
             ("rediss://:s3cret@h/16", {}, "0 to 15"),
+            ("rediss://:s3cret@h/1", {"REDIS_DATABASES": "1"}, "says 0 only"),
+            ("rediss://:s3cret@h", {"REDIS_DATABASES": "s3cret"}, "at least 1"),
             ("rediss://:s3cret@h?ssl_cert_reqs=none", {}, "would win"),
             ("rediss://:s3cret@h?ssl_ca_certs=x", {}, "REDIS_CA_CERTS"),
             ("rediss://:s3cret@h?socket_timeout=1", {}, "would win"),
-            ("rediss://:s3cret@h", {"REDIS_CERT_REQS": "strict"}, "not one of"),
+            ("rediss://:s3cret@h", {"REDIS_CERT_REQS": "s3cret"}, "not one of"),
             ("rediss://:s3cret@h", {"REDIS_CHECK_HOSTNAME": "false"}, "needs REDIS_CA_CERTS"),
-            ("rediss://:s3cret@h", {"REDIS_CHECK_HOSTNAME": "maybe"}, "neither true nor false"),
-            ("rediss://:s3cret@h", {"REDIS_CA_CERTS": "/no/such/ca"}, "/no/such/ca"),
+            ("rediss://:s3cret@h", {"REDIS_CHECK_HOSTNAME": "s3cret"}, "neither true nor false"),
+            ("rediss://:s3cret@h", {"REDIS_CA_CERTS": "/no/such ca.pem"}, "/no/such ca.pem"),
             ("rediss://:s3cret@h", {"REDIS_CA_CERTS": os.devnull}, "it is no file"),
-            ("rediss://:s3cret@h", {"REDIS_CLIENT_CERT": "/cert"}, "go together"),
+            ("rediss://:s3cret@h", {"REDIS_CLIENT_CERT": PEM}, "go together"),
             ("redis://:s3cret@134744072", {}, "plain redis://"),
             ("redis://:s3cret@evil%2Ecom", {}, "needs a host"),
             ("redis://:s3cret@evil\u3002com", {}, "needs a host"),
-            ("rediss://h", {"REDIS_CLIENT_CERT": PEM, "REDIS_CLIENT_KEY": "s3cret"}, "be read"),
+            ("rediss://h", {"REDIS_CLIENT_CERT": PEM, "REDIS_CLIENT_KEY": "/s3.t"}, "be read"),
             ("", {}, "is not set"),
         ):
             with self.subTest(url), self.assertRaises(environment.Refused) as caught:
@@ -97,8 +99,9 @@ class PolicyTests(SimpleTestCase):
         self.assertFalse(found.verified)
         self.assertIs(found.celery()["ssl_check_hostname"], False)
         self.assertIn("not verified", str(found))
-        ignored = redis_tls.RedisTLS("rediss://h", "none", ca_certs="/ca.pem")
-        self.assertIn("although REDIS_CA_CERTS is set", str(ignored))
+        for url in ("rediss://h", "redis://h"):
+            ignored = redis_tls.RedisTLS(url, "none", ca_certs="/ca.pem")
+            self.assertIn("although REDIS_CA_CERTS is set", str(ignored))
 
     def test_a_ca_without_the_host_name_check_is_enforced_before_the_password_is_sent(self):
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
@@ -113,6 +116,6 @@ class PolicyTests(SimpleTestCase):
                 self.assertEqual(connection.on_connect.call_count, calls)
 
     def test_pem_text_becomes_a_file_for_this_user_alone(self):
-        path = redis_tls.pem_files.path_of(PEM.replace("\n", "\\n"))
+        path = redis_tls.pem_files.path_of(PEM.replace("\n", "\\r\\n"))
         self.assertEqual(Path(path).read_text().strip(), PEM.strip())
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)

@@ -11,7 +11,8 @@ import environ
 class Refused(SystemExit):
     """An environment variable that cannot work, in one line that shows no part of a secret.
 
-    Uncaught it ends manage.py, celery and gunicorn with that line on stderr and exit status 1.
+    It shows a URL's host and a file's path, but no other value: any may be a secret. Uncaught it
+    ends manage.py, celery and gunicorn with that line on stderr and exit status 1.
     """
 
 
@@ -40,13 +41,13 @@ class Environment:
     def boolean(self, name: str, default: str = "") -> bool:
         text = self.text(name, default).lower()
         if text not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
-            raise Refused(f"{name}={text!r} is neither true nor false: write true or false.")
+            raise Refused(f"{name} is neither true nor false: write true or false.")
         return text in ("true", "1", "yes", "on")
 
     def integer(self, name: str, default: str = "", *, minimum: int = 0) -> int:
         text = self.text(name, default)
         if not re.fullmatch("[0-9]{1,9}", text) or int(text) < minimum:
-            raise Refused(f"{name}={text!r} is not a whole number of at least {minimum}.")
+            raise Refused(f"{name} is not a whole number of at least {minimum}: give one.")
         return int(text)
 
     def url(self, name: str, default: str, parse, form: str) -> dict:

@@ -12,16 +12,14 @@ from .environment import Environment, Refused
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 KEY = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----")
-# Nothing else is shown in a message: it could be a key without its first line.
-PATH = re.compile(r"(/|[\w/~-]*\.)[\w./~-]{,200}")
 
 
 @functools.cache
 def path_of(text: str) -> str:
-    """A path, given a path or PEM text (with real or literal `\\n`)."""
-    text = text.replace("\\n", "\n")
+    """A path, given a path or PEM text (with real or literal `\\n` or `\\r\\n`)."""
     if "-----BEGIN" not in text:
         return text
+    text = text.replace("\\r", "").replace("\\n", "\n")
     descriptor, path = tempfile.mkstemp(suffix=".pem")  # readable by this user alone
     with open(descriptor, "w", encoding="ascii", errors="replace") as file:
         file.write(text + "\n")
@@ -48,33 +46,36 @@ def from_environment(env: Environment) -> tuple[str, str, str]:
 
     Celery would retry with a missing or wrong file for ever, and not name it.
     """
-    if bool(env.text("REDIS_CLIENT_CERT")) != bool(env.text("REDIS_CLIENT_KEY")):
+    ca_certs, ca = _file(env, "REDIS_CA_CERTS", CERTIFICATE, "certificate")
+    certfile, cert = _file(env, "REDIS_CLIENT_CERT", CERTIFICATE, "certificate")
+    keyfile, key = _file(env, "REDIS_CLIENT_KEY", KEY, "private key")
+    if bool(certfile) != bool(keyfile):
         raise Refused("REDIS_CLIENT_CERT and REDIS_CLIENT_KEY go together: set both or neither.")
-    ca_certs = _file(env, "REDIS_CA_CERTS", CERTIFICATE, "certificate")
-    certfile = _file(env, "REDIS_CLIENT_CERT", CERTIFICATE, "certificate")
-    keyfile = _file(env, "REDIS_CLIENT_KEY", KEY, "private key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    names = "REDIS_CA_CERTS"
+    shown = ca
     try:
         if ca_certs:
             context.load_verify_locations(ca_certs)
-        names = "REDIS_CLIENT_CERT with REDIS_CLIENT_KEY"
+        shown = f"{cert} with {key}"
         if certfile:
             context.load_cert_chain(certfile, keyfile, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            text = "REDIS_CLIENT_KEY is not the key of REDIS_CLIENT_CERT: give the two of one pair."
-            raise Refused(text) from None
+            raise Refused(f"{key} is not the key of {cert}: give the two of one pair.") from None
         reason = (error.reason or "damaged PEM").lower().replace("_", " ")
-        raise Refused(f"{names} cannot be used ({reason}): copy it again, whole.") from None
+        raise Refused(f"{shown} cannot be used ({reason}): copy it again, whole.") from None
     return ca_certs, certfile, keyfile
 
 
-def _file(env: Environment, name: str, wanted: re.Pattern, kind: str) -> str:
-    path = path_of(given := env.text(name))
-    if not path:
-        return ""
-    shown = f"{name} ({given})" if PATH.fullmatch(given) else name
+def _file(env: Environment, name: str, wanted: re.Pattern, kind: str) -> tuple[str, str]:
+    """The path ("" if not given), and the variable as messages show it."""
+    given = env.text(name).strip("\"'")  # `docker run --env-file` keeps quotes
+    if not given:
+        return "", name
+    # Anything else could be a key without its first line.
+    known = given.endswith((".pem", ".crt", ".cer", ".key")) or os.path.exists(given)
+    shown = f"{name} ({given})" if known and given.isprintable() else name
+    path = path_of(given)
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise OSError(0, "it is no file")  # reading a pipe or a device may never end
@@ -87,4 +88,4 @@ def _file(env: Environment, name: str, wanted: re.Pattern, kind: str) -> str:
         raise Refused(f"{shown} is encrypted: give the key that `openssl pkey` makes of it.")
     if not wanted.search(text):
         raise Refused(f"{shown} holds no {kind} in PEM form, with its BEGIN and END lines.")
-    return path
+    return path, shown

@@ -1,10 +1,14 @@
 """One Redis URL, one TLS policy, for every client that uses it."""
 
+import _ssl
 import logging
 import socket
 import ssl
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from urllib.parse import urlsplit
+
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from . import pem_files
 from .environment import Environment, Refused
@@ -35,6 +39,10 @@ class RedisTLS:
         return self.url.startswith("rediss:")
 
     @property
+    def private(self) -> bool:
+        return is_private(urlsplit(self.url).hostname)
+
+    @property
     def verified(self) -> bool:
         return self.encrypted and self.cert_reqs != "none"
 
@@ -43,10 +51,10 @@ class RedisTLS:
         return self.verified and bool(self.ca_certs) and not self.check_hostname
 
     def __str__(self):
+        ignored = " although REDIS_CA_CERTS is set" if self.ca_certs else ""
         if not self.encrypted:
-            return "plain text, not encrypted"
+            return f"plain text, not encrypted{ignored}"
         if not self.verified:
-            ignored = " although REDIS_CA_CERTS is set" if self.ca_certs else ""
             return f"encrypted, certificate not verified{ignored}"
         if self.pinned:
             return "certificate verified, pinned by REDIS_CA_CERTS"
@@ -54,7 +62,8 @@ class RedisTLS:
 
     def announce(self):
         """One log line when web or worker starts."""
-        level = logging.WARNING if self.encrypted and not self.verified else logging.INFO
+        weak = not self.verified and (self.encrypted or self.ca_certs)
+        level = logging.WARNING if weak else logging.INFO
         logging.getLogger(__name__).log(level, "TLS policy for Redis: %s", self)
 
     def celery(self) -> dict | None:
@@ -87,16 +96,15 @@ class RedisTLS:
         return options
 
     def check_pin(self, connection):
-        """Raise ConnectionError unless REDIS_CA_CERTS holds the leaf or the root CA.
+        """Raise RedisConnectionError unless REDIS_CA_CERTS holds the leaf or the root CA.
 
         redis-py adds it to the system's CAs: anybody's public certificate would do otherwise.
         """
-        from redis.exceptions import ConnectionError
-
-        if self.pinned:
-            given = pem_files.certificates_of(self.ca_certs)
-            if given.isdisjoint(_leaf_and_root(connection._sock)):
-                raise ConnectionError("the server's certificate was not issued by REDIS_CA_CERTS")
+        if not self.pinned:
+            return
+        given = pem_files.certificates_of(self.ca_certs)
+        if given.isdisjoint(_leaf_and_root(connection._sock)):
+            raise RedisConnectionError("the server's certificate was not issued by REDIS_CA_CERTS")
 
     def _connect(self, connection):
         # redis-py calls this after the handshake, before it sends the password.
@@ -108,18 +116,16 @@ def from_environment(env: Environment, name: str, *, production: bool) -> RedisT
     """The policy of the URL in the variable `name`; Refused if it could not work or is too weak."""
     cert_reqs = env.text("REDIS_CERT_REQS").lower()
     if cert_reqs not in ("required", "optional", "none"):
-        raise Refused(f"REDIS_CERT_REQS={cert_reqs!r} is not one of: required, optional, none.")
+        raise Refused("REDIS_CERT_REQS is not one of: required, optional, none.")
     text = env.text(name, "" if production else "redis://localhost:6379/0")
     if not text:
         raise Refused(f"{name} is not set: give the URL of your Redis.")
-    url, host = read_url(name, text, cert_reqs, env.integer("REDIS_DATABASES"))
-    policy = RedisTLS(url, cert_reqs, check_hostname=env.boolean("REDIS_CHECK_HOSTNAME"))
-    if policy.encrypted:
-        ca_certs, certfile, keyfile = pem_files.from_environment(env)
-        policy = replace(policy, ca_certs=ca_certs, certfile=certfile, keyfile=keyfile)
-    elif production and not is_private(host):
-        patterns = env.list("REDIS_ALLOW_PLAINTEXT")
-        if not any(pattern.lower() == "true" or fnmatch(host, pattern) for pattern in patterns):
+    url, host = read_url(name, text, cert_reqs, env.integer("REDIS_DATABASES", minimum=1))
+    check_hostname = env.boolean("REDIS_CHECK_HOSTNAME")
+    policy = RedisTLS(url, cert_reqs, check_hostname, *pem_files.from_environment(env))
+    if production and not policy.encrypted and not policy.private:
+        patterns = map(str.lower, env.list("REDIS_ALLOW_PLAINTEXT"))
+        if not any(pattern == "true" or fnmatch(host, pattern) for pattern in patterns):
             raise Refused(
                 f"{name} is plain redis:// to the public host {host}: anyone on the path reads the"
                 " password. Use rediss://, or name the host in REDIS_ALLOW_PLAINTEXT."
@@ -140,8 +146,7 @@ def from_environment(env: Environment, name: str, *, production: bool) -> RedisT
 
 def _leaf_and_root(sock: ssl.SSLSocket) -> set[bytes]:
     """Of the verified chain, as DER. What stands between may be a CA that signs for anybody."""
-    import _ssl
-
+    # SSLSocket has it from Python 3.13 on, and without the names of issuer and subject.
     leaf, *others = sock._sslobj.get_verified_chain()
     infos = [(other, other.get_info()) for other in others]
     roots = [other for other, info in infos if info["issuer"] == info["subject"]]

@@ -17,12 +17,14 @@ HOST = re.compile(r"[a-f0-9:.]*:[a-f0-9:.]*|[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})
 
 def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str, str]:
     """The URL as Celery and redis-py understand it, and its host; Refused tells only `name`."""
+    if text.strip("\"'") != text:
+        raise Refused(f"{name} begins or ends with a quote: remove the quotes around the URL.")
     given, separator, rest = text.partition("://")
     scheme = SCHEMES.get(given.lower())
     if not separator or scheme is None:
         raise Refused(
-            f"{name} does not start with redis:// or rediss:// (valkey:// and valkeys:// work too)."
-            " Remove quotes around it."
+            f"{name} does not start with redis:// or rediss:// (valkey:// and valkeys:// work too):"
+            f" {'copy the URL for Redis clients again' if separator else 'put one before it'}."
         )
     if re.search(r"\s", text):
         raise Refused(f"{name} has a space or a line break in it: percent-encode it (%20, %0A).")
@@ -43,10 +45,8 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
         )
     database = parts.path.strip("/")
     if database and (not re.fullmatch("[0-9]{1,5}", database) or int(database) >= databases):
-        raise Refused(
-            f"{name} ends in a database that this Redis does not have: it has 0 to {databases - 1}"
-            " (REDIS_DATABASES)."
-        )
+        known = f"0 to {databases - 1}" if databases > 1 else "0 only"
+        raise Refused(f"{name} ends in a database that is not there: REDIS_DATABASES says {known}.")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     asked = options.pop("ssl_cert_reqs", cert_reqs)
     if options or asked.lower().removeprefix("cert_") != cert_reqs:

@@ -215,7 +215,8 @@ CELERY_BROKER_POOL_LIMIT = WEB_THREADS + 1
 # redis-py reopens a closed connection by itself; each retry here would add 10 s to a web request.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
 
-# Results are off unless asked for: each costs 7 commands, and a dead backend blocks .delay().
+# Results are off: each costs 7 commands, and a dead backend blocks .delay(). With a backend set, a
+# task asks for its own with @shared_task(ignore_result=False).
 CELERY_TASK_IGNORE_RESULT = True
 if env.text("CELERY_RESULT_BACKEND"):
     RESULTS = redis_tls.from_environment(env, "CELERY_RESULT_BACKEND", production=not DEBUG)

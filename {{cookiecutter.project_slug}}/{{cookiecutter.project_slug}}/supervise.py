@@ -29,6 +29,8 @@ class Supervisor(supervisord.Supervisor):
 
 
 def main() -> int:
+    # A `.env` that script/dev wrote may have been copied along, with DEBUG=true in it.
+    os.environ.setdefault("DEBUG", "false")
     # The programs are found beside this Python, also when its environment is not activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     # As a container's first process it would otherwise ignore SIGTERM until supervisord listens.

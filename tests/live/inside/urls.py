@@ -24,7 +24,7 @@ parse_url = import_module("redis.connection").parse_url
 
 TRIES = 8000
 SECRET = "Zq7SECRETzX"
-FRAGMENTS = [SECRET[i : i + 4] for i in range(len(SECRET) - 3)]
+FRAGMENTS = [SECRET[i : i + 4].lower() for i in range(len(SECRET) - 3)]
 DEFAULTS = {"REDIS_CERT_REQS": "required", "REDIS_CHECK_HOSTNAME": "true", "REDIS_DATABASES": "16"}
 # Of the hosts below, those that may be reached without TLS.
 PRIVATE = {"h", "localhost", "10.0.0.1", "::1", "fd00::1", "x.internal", "h.internal"}
@@ -51,12 +51,13 @@ ODD_QUERIES += ["?" + "&".join(["a=1"] * 3000), "?db=1", "?virtual_host=1"]
 TYPED = list("@:/?#[]%;&=+ ,!$'()*\\\"\t\n\r|^`{}<>~é€")
 ENCODED = ["%2F", "%zz", "%", "%00", "%40", "%0a", "%3B", "%25", "%C3%BC", "%FF"]
 VARIABLES = {
-    "REDIS_CERT_REQS": ["none", "NONE", "optional", "required", "cert_none", "0"],
-    "REDIS_CHECK_HOSTNAME": ["no", "x"],
-    "REDIS_DATABASES": ["1", "x", "-1", "²", "9" * 5000],
-    "REDIS_ALLOW_PLAINTEXT": ["*", "true", "True", "[", "8.8.8.8"],
+    "REDIS_CERT_REQS": ["none", "NONE", "optional", "required", "cert_none", "0", SECRET],
+    "REDIS_CHECK_HOSTNAME": ["no", "x", SECRET],
+    "REDIS_DATABASES": ["1", "0", "x", "-1", "²", "9" * 5000, SECRET],
+    "REDIS_ALLOW_PLAINTEXT": ["*", "true", "True", "[", "8.8.8.8", SECRET],
     "REDIS_CA_CERTS": ["/no/such", "x", SECRET, "-----BEGIN PRIVATE KEY-----\n" + SECRET],
-    "REDIS_CLIENT_KEY": [SECRET, "-----BEGIN RSA PRIVATE KEY-----\\n" + SECRET],
+    "REDIS_CLIENT_KEY": [SECRET, f"/{SECRET}", f"a.{SECRET}"]
+    + ["-----BEGIN RSA PRIVATE KEY-----\\n" + SECRET],
 }
 draw = random.Random(int(seed))
 
@@ -105,7 +106,7 @@ def problems_of_refusal(message, url):
         yield "a refusal of several lines"
     if not message.startswith("REDIS_"):
         yield "a refusal that names no variable"
-    if any(fragment in message for fragment in FRAGMENTS):
+    if any(fragment in message.lower() for fragment in FRAGMENTS):
         yield "a fragment of the secret"
 
 

@@ -2,12 +2,14 @@ import json
 import ssl
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from hashlib import sha256
 from math import inf, isfinite
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.log import configure_logging
 from redis.exceptions import RedisError
 
 from operations import probes
@@ -34,6 +36,12 @@ class Command(BaseCommand):
         parser.add_argument("--fail-within", type=number, default=-inf, metavar="DAYS", help=days)
         pem = "print the server's certificate, which is not verified then, for REDIS_CA_CERTS"
         parser.add_argument("--certificate", action="store_true", help=pem)
+
+    def execute(self, *args, **options):
+        # Logs go to stderr: stdout, which self.stdout still is, is for the report alone.
+        with redirect_stdout(sys.stderr):
+            configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
+            super().execute(*args, **options)
 
     def handle(self, **options):
         if options["certificate"]:
