@@ -91,6 +91,7 @@ class Encounter:
     service: Service
     mailbox: Mailbox
     database: str
+    slowest: float = 0  # seconds until the log said why
 
     def refused(self):
         """Assert that worker, web and /readyz refuse, say why, and send nothing before."""
@@ -122,6 +123,7 @@ class Encounter:
         )
         assert front.application_bytes == 0
         took = time.monotonic() - began
+        self.slowest = max(self.slowest, took)
         assert took < REFUSE, f"{pattern!r} in the log of the {name}: after {took:.0f} s"
 
     def silent(self):

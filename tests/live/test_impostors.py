@@ -12,6 +12,7 @@ from tests.answers import ROWS
 from tests.live import impostors
 from tests.live.deployments import ONE_OF_EACH_TARGET
 from tests.live.impostors import (
+    REFUSE,
     SECRET,
     START,
     UNVERIFIED,
@@ -41,6 +42,7 @@ class Totals:
 
     def __init__(self):
         self.rows = {}
+        self.slowest = 0
 
     def add(self, what, fronts):
         row = self.rows.setdefault(what, dict.fromkeys(TOTALS, 0))
@@ -54,6 +56,7 @@ class Totals:
         for what, row in self.rows.items():
             numbers = ", ".join(f"{number} {name}" for name, number in row.items())
             terminalreporter.write_line(f"{what}: {numbers}")
+        terminalreporter.write_line(f"slowest refusal: {self.slowest:.1f} of {REFUSE} s")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,7 @@ def refuses(place, strictness, tables, totals):
     with Meeting(place, refusals.refused(place.row), strictness, tables) as meeting:
         failed = meeting.problems(Encounter.refused)
         totals.add("verifying services", meeting.fronts.values())
+        totals.slowest = max(totals.slowest, *(each.slowest for each in meeting.met.values()))
         assert not failed, listing(failed)
         assert meeting.server.commands_seen() == {}
 
