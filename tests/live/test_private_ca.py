@@ -86,7 +86,7 @@ def server(printed, folder):
         port = free_port()
         lines = lines.replace("tls-port 6379", f"tls-port {port}")
         # As its reader does, who is not on the same machine.
-        lines += f"bind 127.0.0.1 {own_address()}\n"
+        lines += f"bind {' '.join({'127.0.0.1', own_address()})}\n"
         found = re.search(r"^requirepass (\S+)$|^user \w+ .* >(\S+)", lines, re.MULTILINE)
         password = found and (found[1] or found[2])
         made = Printed(port=0, password=password, extra=lines.splitlines())
