@@ -19,8 +19,8 @@ CAUSES = {
     f" that signed this certificate. If it does, {ANOTHER}",
     "self-signed certificate": "Put it into REDIS_CA_CERTS: `manage.py doctor --certificate`. If"
     " one is there, the server's was renewed or another server answers: compare the two.",
-    "local issuer": "The CA is neither in REDIS_CA_CERTS nor, if it is public, in this machine's"
-    f" ca-certificates; or the server does not send the CA between the two; or {ANOTHER}",
+    "local issuer": "Give the CA of this certificate as REDIS_CA_CERTS; for a public one install"
+    f" ca-certificates. If it is there, the server sends no CA between the two, or {ANOTHER}",
     "certificate is not valid for": "Use a host that `manage.py doctor --certificate` names.",
     "certificate has expired": "Renew the server's certificate.",
     "certificate purpose": "Issue the server a certificate for servers (serverAuth).",
