@@ -34,8 +34,8 @@ QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness"
 # As in pre_gen_project.py: what is looked at, in a folder that may hold more.
 WRITTEN = (
     ".env.example .github .gitignore .python-version Procfile README.md authentication manage.py "
-    "operations pyproject.toml render.yaml requirements-dev.txt requirements.txt script "
-    "supervisord.conf templates tests"
+    "operations pyproject.toml redis_connection render.yaml requirements-dev.txt requirements.txt "
+    "script supervisord.conf templates tests"
 )
 MARKER = "INCOMPLETE.txt"
 WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}

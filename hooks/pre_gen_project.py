@@ -40,8 +40,8 @@ DIGESTS = {
 # What the service has at the top of its folder, besides the package.
 WRITTEN = (
     ".env.example .github .gitignore .python-version Procfile README.md authentication manage.py "
-    "operations pyproject.toml render.yaml requirements-dev.txt requirements.txt script "
-    "supervisord.conf templates tests"
+    "operations pyproject.toml redis_connection render.yaml requirements-dev.txt requirements.txt "
+    "script supervisord.conf templates tests"
 )
 MARKER = "INCOMPLETE.txt"  # there from the first file until the last check
 WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
@@ -68,7 +68,8 @@ TAKEN = {
         "psycopg_pool setproctitle simplejson tblib xxhash yaml"
     ),
     "is the name of another file or folder of the service": (
-        "authentication manage operations script static staticfiles templates tests"
+        "authentication manage operations redis_connection script static staticfiles templates "
+        "tests"
     ),
     "would hide Python's own module of that name": " ".join(
         [

@@ -709,21 +709,6 @@ def test_files_that_people_own_are_tidy(baked, answers):
         assert not text.startswith("\n"), name
 
 
-@pytest.mark.parametrize("answers", ACCEPTED, ids=row_id)
-def test_the_project_is_small_enough_to_own(baked, answers):
-    files = baked(**answers).files
-    # Lines with something on them.
-    lines = {n: sum(map(bool, d.split(b"\n"))) for n, d in files.items() if n not in LOCKS}
-    # Without the migrations, which Django wrote.
-    python = {n: k for n, k in lines.items() if n.endswith(".py") and "/migrations/" not in n}
-    tests = sum(count for name, count in python.items() if name.startswith("tests/"))
-    assert len(files) <= 60
-    assert sum(lines.values()) <= 2580
-    assert sum(python.values()) - tests <= 1610
-    assert tests <= 500
-    assert lines["README.md"] <= 250
-
-
 @pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=row_id)
 def test_yaml_toml_and_shell_parse(baked, answers):
     made = baked(**answers)

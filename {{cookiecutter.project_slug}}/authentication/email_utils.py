@@ -1,110 +1,153 @@
 """The verification e-mail: promised in the database, sent by the worker, at least once."""
 
 import logging
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from math import ceil
 
 from celery import shared_task
-from django.conf import settings
-from django.core import signing
-from django.core.mail import send_mail
-from django.db import transaction
-from django.db.models import F, Q
-from django.template.loader import render_to_string
-from django.urls import reverse
-from django.utils import timezone
+from celery.exceptions import MaxRetriesExceededError, Reject, SoftTimeLimitExceeded
+from django.db import Error, connection, transaction
+from django.db.models import Count, F, Q
+from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
-from .models import User, VerificationEmail
+from . import delivery
+from .models import Lease, User, VerificationEmail
 
 logger = logging.getLogger(__name__)
 
-SALT = "authentication.verify"
-LINK_VALID_FOR = timedelta(days=1)
+AGAIN_AFTER = timedelta(seconds=60)
+# The task of a request comes within this time, or is taken for lost.
 SWEEP_AFTER = timedelta(seconds=60)
-# A worker that died while sending gives its row back once no task can still be running.
-CLAIMED_FOR = timedelta(seconds=settings.CELERY_TASK_TIME_LIMIT)
+OVERDUE_AFTER = timedelta(minutes=5)
+GIVE_BACK_TIMEOUT = 3000  # milliseconds
 
 
 def request_verification(user: User, domain: str) -> bool:
     """Promise an e-mail with a link to `domain`; False if one was promised within a minute.
 
-    Call it in the transaction that saves the user. The e-mail survives a Redis that is down:
-    `housekeeping` sends what the queue lost.
+    Call it in the transaction that saves the user. The e-mail survives a Redis that is down: the
+    sweep sends what the queue lost.
     """
-    now = timezone.now()
-    if VerificationEmail.objects.filter(user=user, requested_at__gt=now - SWEEP_AFTER).exists():
-        return False
-    promise = {"domain": domain, "requested_at": now}
-    VerificationEmail.objects.update_or_create(user=user, sent_at=None, defaults=promise)
-    transaction.on_commit(partial(queue, user.pk, domain), robust=True)
+    asked = {"domain": domain, "requested_at": Now()}
+    unclaimed = {"due_at": Now() + SWEEP_AFTER, "claimed_by": ""}
+    untried = {"attempts": 0, "unanswered": 0, "last_error": ""}
+    with transaction.atomic():
+        # One request of a user at a time.
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        rows = VerificationEmail.objects.filter(user=user)
+        if rows.filter(requested_at__gt=Now() - AGAIN_AFTER).exists():
+            return False
+        pending = rows.filter(delivery.PENDING)
+        renewed = pending.filter(~delivery.CLAIMED).update(**asked, **unclaimed, **untried)
+        # What a worker is sending now is left to it.
+        if not renewed and not pending.update(**asked):
+            rows.create(user=user, **asked, **unclaimed)
+        transaction.on_commit(partial(queue, user.pk, domain), robust=True)
     return True
 
 
 def queue(user_id: int, domain: str):
-    """Send the task, or leave it to housekeeping when the broker cannot be reached."""
+    """Send the task, or leave it to the next sweep when the broker cannot be reached."""
     try:
         send_verification_email.delay(user_id, domain)
     except OperationalError as error:
         logger.warning("verification e-mail of user %s not queued yet: %s", user_id, error)
+        rows = VerificationEmail.objects.filter(delivery.PENDING, user_id=user_id, attempts=0)
+        rows.update(due_at=Now())
 
 
-@shared_task
-def send_verification_email(user_id: int, domain: str):
+@shared_task(bind=True)
+def send_verification_email(self, user_id: int, domain: str):
     """Mail the user a link to verify the e-mail address, unless that is done already.
 
-    Idempotent: an e-mail is sent once for each row, and a row is made if there is none. Only a
-    worker that dies between sending and saving that it has sent makes a second one.
+    Of any number of tasks and sweeps one sends a row. A task that finds another at it comes back
+    when that one's claim ends. `domain` is for a user who was never promised an e-mail: it gets a
+    row. Raises django.db.Error; then the sweep sends.
     """
-    user = User.unverified().filter(pk=user_id).first()
-    row = user and claim(user, domain)
-    if not row:
+    worker = delivery.claimant(self.request.hostname)
+    rows = VerificationEmail.objects.filter(user_id=user_id)
+    if not rows.exists() and delivery.addressees().filter(pk=user_id).exists():
+        rows.get_or_create(user_id=user_id, closed_at=None, defaults={"domain": domain})
+    free = rows.filter(delivery.FREE)
+    delivery.close_what_is_in_vain(free)
+    pk = free.values_list("pk", flat=True).first()
+    row = pk and delivery.claim(pk, delivery.FREE, worker)
+    if row:
+        # These two gave the claim up: the sweep tries again.
+        given_up = suppress(delivery.ServerUnavailable, SoftTimeLimitExceeded)
+        with given_up, delivery.MailServer() as server:
+            delivery.deliver(row, server)
+        return
+    rest = rows.filter(delivery.CLAIMED).annotate(rest=F("due_at") - Now())
+    rest = rest.values_list("rest", flat=True).first()
+    if rest is None:
         logger.info("no verification e-mail to send to user %s (any more, or just now)", user_id)
         return
-    values = {"user": user, "domain": row.domain, "link": link(user, row.domain)}
-    text = render_to_string("authentication/verification_email.txt", values)
     try:
-        send_mail(f"Confirm your e-mail address for {row.domain}", text, None, [user.email])
-    except OSError as error:  # smtplib's errors are OSErrors too
-        logger.warning("verification e-mail of user %s will be tried again: %s", user_id, error)
-        return
-    VerificationEmail.objects.filter(pk=row.pk).update(sent_at=timezone.now())
-    logger.info("verification e-mail of user %s sent", user_id)
+        raise self.retry(countdown=ceil(rest.total_seconds()) + 1, max_retries=3)
+    except (MaxRetriesExceededError, Reject) as error:  # Reject: the broker took no retry
+        message = "verification e-mail of user %s is left to the sweep: %s"
+        logger.warning(message, user_id, error)
 
 
-def claim(user: User, domain: str) -> VerificationEmail | None:
-    """The user's pending row, for this process alone, or None; the first one is made if needed."""
-    now = timezone.now()
-    rows = VerificationEmail.objects.filter(user=user)
-    if not rows.exists():
-        rows.get_or_create(user=user, sent_at=None, defaults={"domain": domain})
-    free = rows.filter(Q(attempted_at=None) | Q(attempted_at__lt=now - CLAIMED_FOR), sent_at=None)
-    row = free.first()
-    # The update repeats the condition: of two processes that saw the row, one changes it.
-    return row if row and free.filter(pk=row.pk).update(attempted_at=now) else None
+def give_back_claims(worker: str) -> int:
+    """Free what this worker's processes held when they ended, for the next one; how many mails.
 
-
-def link(user: User, domain: str) -> str:
-    token = signing.dumps([user.pk, user.email], salt=SALT)
-    scheme = "https" if settings.SECURE_SSL_REDIRECT else "http"
-    return f"{scheme}://{domain}{reverse('verify', args=[token])}"
-
-
-def user_of(token: str) -> User | None:
-    """The unverified user whom the link was sent to, or None if it is forged, used or too old."""
+    Call it when they are gone. It never raises, and waits for a lock for GIVE_BACK_TIMEOUT only.
+    """
+    now_free = {"due_at": Now(), "claimed_by": ""}
     try:
-        user_id, email = signing.loads(token, salt=SALT, max_age=LINK_VALID_FOR)
-    except signing.BadSignature:
-        return None
-    return User.unverified().filter(pk=user_id, email=email).first()
+        delivery.drop_broken_connection()
+        if connection.vendor == "sqlite":
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA busy_timeout = {GIVE_BACK_TIMEOUT}")
+        with transaction.atomic():
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET LOCAL statement_timeout = {GIVE_BACK_TIMEOUT}")
+            claims = VerificationEmail.objects.filter(delivery.PENDING, claimed_by=worker)
+            count = claims.update(**now_free)
+            Lease.objects.filter(worker=worker).update(until=Now(), worker="")
+    except Error as error:
+        words = delivery.words_of(error)
+        logger.warning("claims of %s not given back, they end by themselves: %s", worker, words)
+        return 0
+    if count:
+        logger.info("%s verification e-mails given back by %s", count, worker)
+    return count
 
 
-def queue_pending():
-    """Queue again what has waited for over a minute: after 1, 2, 4, … minutes, for a day."""
-    now = timezone.now()
-    overdue = (now - LINK_VALID_FOR, now - SWEEP_AFTER)
-    rows = VerificationEmail.objects.filter(sent_at=None, requested_at__range=overdue)
-    for row in rows.order_by(F("attempted_at").asc(nulls_first=True))[:100]:
-        tried = row.attempted_at or row.requested_at
-        if now - tried >= tried - row.requested_at:
-            send_verification_email.delay(row.user_id, row.domain)
+@dataclass(frozen=True)
+class Summary:
+    """What waits, and what went wrong."""
+
+    waiting: int  # all that are pending
+    overdue: int  # of these, due for more than OVERDUE_AFTER
+    failing: int  # of these, the last attempt failed
+    refused: int  # refused, given up or possibly sent within a day
+    reason: str  # of the latest that is failing or refused, in the mail server's words, or empty
+
+
+def summary() -> Summary:
+    """For the doctor. Raises django.db.Error."""
+    not_sent = (
+        VerificationEmail.State.REFUSED,
+        VerificationEmail.State.GIVEN_UP,
+        VerificationEmail.State.POSSIBLY_SENT,
+    )
+    failing = delivery.PENDING & ~Q(last_error="")
+    refused = Q(state__in=not_sent, closed_at__gt=Now() - timedelta(days=1))
+    counts = VerificationEmail.objects.aggregate(
+        waiting=Count("pk", filter=delivery.PENDING),
+        overdue=Count("pk", filter=delivery.PENDING & Q(due_at__lt=Now() - OVERDUE_AFTER)),
+        failing=Count("pk", filter=failing),
+        refused=Count("pk", filter=refused),
+    )
+    with_reason = VerificationEmail.objects.filter(failing | refused).exclude(last_error="")
+    latest = with_reason.order_by(F("closed_at").desc(nulls_first=True), "-due_at").first()
+    reason = delivery.without_addresses(latest.last_error) if latest else ""
+    return Summary(**counts, reason=reason)

@@ -8,7 +8,7 @@ from django.urls import reverse_lazy
 from django.utils import timezone
 from django.views.generic import FormView
 
-from . import email_utils
+from . import email_utils, links
 from .forms import RegistrationForm, ResendForm
 from .models import User
 
@@ -56,7 +56,7 @@ class PasswordResetConfirmView(FormPage, auth_views.PasswordResetConfirmView):
 
 def verify(request: HttpRequest, token: str) -> HttpResponse:
     """Ask on GET and verify on POST, for mail scanners follow links."""
-    user = email_utils.user_of(token)
+    user = links.user_of(token)
     if user is None:
         messages.error(request, "This link was used already, or is too old.")
         return redirect("resend")

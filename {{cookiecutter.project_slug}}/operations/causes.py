@@ -66,6 +66,22 @@ FULL = (
     "The server ends every connection at once: it has none left (close some clients, or take a"
     " larger plan), its allow list lacks this machine, or nothing runs behind its load balancer."
 )
+NO_HEARTBEAT = (
+    "See that worker and beat run, and read their logs. If the worker is there and takes no tasks,"
+    " restart the worker."
+)
+DEAF = "It was started anew each time. If tasks wait now, restart the worker, and read its log."
+CLOCK = (
+    "Set the clocks of both machines (NTP): by a wrong clock tasks with `expires` are dropped,"
+    " tasks with `eta` run too early or late, and certificates are refused."
+)
+OVERDUE = "Read the worker's log: does housekeeping run, and is there a sweep?"
+FAILING = "Each is tried again within 15 minutes. If all fail, see that EMAIL_URL is right."
+UNSENT = "Look at them in the admin, under verification emails. “Send again” there tries once more."
+PUT_ASIDE = (
+    "Look at them in the admin, under put aside messages. If a task is unknown, deploy web and"
+    " worker with the same code."
+)
 CA_EXPIRED = "A CA has expired, in REDIS_CA_CERTS or in what the server sends: renew it there."
 
 

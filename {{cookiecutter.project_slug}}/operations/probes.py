@@ -17,13 +17,15 @@ import redis
 from celery import current_app
 from django.conf import settings
 from django.db import DatabaseError, connection
-from django.utils import timezone
+from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from authentication import email_utils
+
 from . import causes
-from .models import Heartbeat
+from .models import DeafWorker, Heartbeat, PutAsideMessage
 from .tasks import HOUSEKEEPING, ROUND_TRIP, ROUND_TRIP_TIMEOUT, answer
 
 TIMEOUT = 5  # seconds for each step
@@ -32,6 +34,7 @@ READY_TIMEOUT = 1.5  # seconds for each step of /readyz, which answers within 5
 HEARTBEAT_TIMEOUT = timedelta(seconds=300)  # housekeeping runs every 120
 EXPIRES_SOON = 14  # days
 NEARLY_FULL = 0.9
+CLOCKS_DIFFER = 5  # seconds
 
 
 class Trouble(Exception):
@@ -88,9 +91,9 @@ class Way:
         return redis.Redis.from_url(url, **self.policy.client(), retry=Retry(NoBackoff(), 0))
 
     def probes(self) -> dict[str, Callable[[], str]]:
-        way = (self.resolve, self.connect, self.handshake, self.auth, self.ping)
+        way = (self.resolve, self.connect, self.handshake, self.auth, self.ping, self.write)
         server = (self.eviction, self.memory, self.connections, self.database, self.results)
-        tasks = (queues, round_trip, consumers, beat)
+        tasks = (queues, round_trip, consumers, workers, beat, emails, put_aside)
         return {step.__name__.replace("_", " "): step for step in (*way, *server, *tasks)}
 
     def resolve(self) -> str:
@@ -138,6 +141,10 @@ class Way:
         started = time.monotonic()
         self.client.ping()
         return f"PONG after {1000 * (time.monotonic() - started):.0f} ms"
+
+    def write(self) -> str:
+        try_to_write(self.client)
+        return "accepted"
 
     def eviction(self) -> str:
         policy = self.info.get("maxmemory_policy")
@@ -286,9 +293,17 @@ def queues() -> str:
 
 def round_trip() -> str:
     """A task goes through broker and worker; its answer comes back through the database."""
-    started = time.monotonic()
-    worker = answered(queue_names()[:1])
-    return f"{worker} answered after {time.monotonic() - started:.1f} s"
+    sent, started = time.time(), time.monotonic()
+    row = answered(queue_names()[:1])
+    seconds = time.monotonic() - started
+    seen = f"{row.worker} answered after {seconds:.1f} s"
+    # It noted its time while we waited: what lies outside of that is a difference of the clocks.
+    ahead = max(row.clock - sent - seconds, 0) or min(row.clock - sent, 0)
+    if abs(ahead) > CLOCKS_DIFFER:
+        which = "ahead of" if ahead > 0 else "behind"
+        seen += f"; its clock is {abs(ahead):.0f} s {which} this machine's"
+        raise Trouble(seen, causes.CLOCK, "warn")
+    return seen
 
 
 def consumers() -> str:
@@ -298,36 +313,94 @@ def consumers() -> str:
     return f"a worker for {', '.join(names)}"
 
 
-def answered(names: list[str]) -> str:
-    """Send a task through each queue; the worker that answered last, or Trouble."""
+def answered(names: list[str]) -> Heartbeat | None:
+    """Send a task through each queue; the row of the answer that came last, or Trouble."""
     if current_app.conf.task_always_eager:
         fix = "Tasks run in the process that sends them: unset it."
         raise Trouble("CELERY_TASK_ALWAYS_EAGER is set", fix)
     tokens = {uuid.uuid4().hex: name for name in names}
-    for token, name in tokens.items():
-        answer.apply_async([token], queue=name)
-    worker = ""
-    deadline = time.monotonic() + ROUND_TRIP_TIMEOUT
-    while tokens and time.monotonic() < deadline:
-        time.sleep(0.05)
-        for row in Heartbeat.objects.filter(name__in=[ROUND_TRIP + token for token in tokens]):
-            del tokens[row.name.removeprefix(ROUND_TRIP)]
-            worker = row.worker
-            row.delete()
+    asked = Heartbeat.objects.filter(name__in=[ROUND_TRIP + token for token in tokens])
+    last = None
+    try:
+        for token, name in tokens.items():
+            Heartbeat.objects.create(name=ROUND_TRIP + token)
+            answer.apply_async([token], queue=name)
+        deadline = time.monotonic() + ROUND_TRIP_TIMEOUT
+        while tokens and time.monotonic() < deadline:
+            time.sleep(0.05)
+            for last in asked.exclude(worker=""):
+                tokens.pop(last.name.removeprefix(ROUND_TRIP), None)
+    finally:
+        # An answer that comes later finds no row, and leaves none.
+        asked.delete()
     if tokens:
-        queues_left = ", ".join(tokens.values())
-        raise Trouble(f"no answer from {queues_left} within {ROUND_TRIP_TIMEOUT} s", who_is_there())
-    return worker
+        missing = ", ".join(tokens.values())
+        seen = f"no answer from {missing} within {ROUND_TRIP_TIMEOUT} s"
+        raise Trouble(seen, who_is_there(list(tokens.values())))
+    return last
 
 
-def who_is_there() -> str:
-    """Whether workers are absent, or busy, or busy with other queues."""
+def who_is_there(names: list[str]) -> str:
+    """Whether workers are absent, or busy, or busy with other queues, or take no tasks any more."""
+    if deaf := DeafWorker.objects.filter(at__gt=Now() - timedelta(hours=1)).last():
+        return f"{deaf.worker} took no tasks although some waited: restart the worker."
     if not settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL:
-        return "Read the worker's log: it is absent, busy, or has another URL or queue."
-    names = ", ".join(name for reply in current_app.control.ping(timeout=1) for name in reply)
-    if not names:
+        return (
+            "Read the worker's log: it is absent, busy, or has another URL or queue. If it is there"
+            " and has nothing to do, restart the worker."
+        )
+    inspect = current_app.control.inspect(timeout=1)
+    active = inspect.active()
+    if not active:
         return "No worker is there: see that one runs, with this URL, and read its log."
-    return f"{names} is there: it is busy, or consumes other queues (worker option -Q)."
+    reserved, queues = inspect.reserved() or {}, inspect.active_queues() or {}
+    idle = [
+        worker
+        for worker, consumed in queues.items()
+        if {queue["name"] for queue in consumed} & set(names)
+        and not active.get(worker)
+        and not reserved.get(worker)
+    ]
+    if idle:
+        who = ", ".join(sorted(idle))
+        return f"{who} is there, has nothing to do, and takes no task: restart the worker."
+    who = ", ".join(sorted(active))
+    return f"{who} is there: it is busy, or consumes other queues (worker option -Q)."
+
+
+def workers() -> str:
+    """None had to be started anew since it took no tasks (watchdog.py)."""
+    rows = DeafWorker.objects.filter(at__gt=Now() - timedelta(days=1)).order_by("at")
+    if last := rows.last():
+        seen = f"{rows.count()} times since yesterday a worker took no tasks and ended itself"
+        seen += f", the last time {last.worker} at {last.at:%Y-%m-%d %H:%M:%S} UTC: {last.seen}"
+        raise Trouble(seen, causes.DEAF, "warn")
+    return "none had to end itself since yesterday"
+
+
+def emails() -> str:
+    """No promised e-mail is overdue, and no mail server has refused one for good."""
+    found = email_utils.summary()
+    seen = f"{found.waiting} waiting, {found.refused} not sent since yesterday"
+    if found.reason:
+        seen += f"; the mail server said: {found.reason}"
+    if found.refused:
+        raise Trouble(seen, causes.UNSENT, "warn")
+    if found.failing:
+        raise Trouble(seen, causes.FAILING, "warn")
+    if found.overdue:
+        seen += f"; {found.overdue} have been due for more than 5 minutes"
+        raise Trouble(seen, causes.OVERDUE, "warn")
+    return seen
+
+
+def put_aside() -> str:
+    """No message came that no task could be made of (put_aside.py)."""
+    rows = PutAsideMessage.objects.filter(at__gt=Now() - timedelta(days=1)).order_by("at")
+    if last := rows.last():
+        seen = f"{rows.count()} since yesterday, the last one in {last.queue}: {last.reason}"
+        raise Trouble(seen, causes.PUT_ASIDE, "warn")
+    return "no message since yesterday"
 
 
 def beat() -> str:
@@ -343,9 +416,24 @@ def ready_client() -> redis.Redis:
     )
 
 
+def try_to_write(client: redis.Redis):
+    """Raise what Redis answers to a write, for it may answer a PING and take no task.
+
+    LPUSHX adds to a list only if there is one, so this leaves nothing behind.
+    """
+    client.lpushx(f"{settings.REDIS_PREFIX}readyz", "")
+
+
 def broker() -> str:
-    ready_client().ping()
-    return "PONG"
+    """It takes a write: one that is full, or became a replica, still answers a PING."""
+    client = ready_client()
+    try:
+        try_to_write(client)
+    except redis.RedisError:
+        # The name of a server that refuses may lead to another by now.
+        client.connection_pool.disconnect()
+        raise
+    return "takes writes"
 
 
 def sql() -> str:
@@ -354,11 +442,13 @@ def sql() -> str:
     return "answers"
 
 
-def heartbeat(fix: str = "See that worker and beat run, and read their logs.") -> str:
+def heartbeat(fix: str = causes.NO_HEARTBEAT) -> str:
     """Housekeeping ran lately: beat, broker, worker and database work together."""
-    row = Heartbeat.objects.filter(name=HOUSEKEEPING).first()
+    rows = Heartbeat.objects.filter(name=HOUSEKEEPING)
+    row = rows.first()
     seen = f"last housekeeping: {f'{row.at:%Y-%m-%d %H:%M:%S} UTC' if row else 'never'}"
-    if row is None or row.at < timezone.now() - HEARTBEAT_TIMEOUT:
+    # By the database's clock, which also wrote it: that of this machine may be another.
+    if not rows.filter(at__gt=Now() - HEARTBEAT_TIMEOUT).exists():
         raise Trouble(seen, fix)
     return seen
 

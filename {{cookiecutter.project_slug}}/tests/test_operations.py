@@ -1,5 +1,6 @@
 import io
 import json
+import time
 from datetime import timedelta
 from importlib import import_module
 from unittest import mock
@@ -7,11 +8,13 @@ from unittest import mock
 from celery import current_app
 from celery.app.routes import MapRoute
 from django.core.management import call_command
+from django.db.models.functions import Now
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
+from authentication.models import User, VerificationEmail
 from operations import probes, tasks
-from operations.models import Heartbeat
+from operations.models import DeafWorker, Heartbeat, PutAsideMessage
 
 health = import_module("{{ cookiecutter.project_slug }}.health")
 redis_tls = import_module("{{ cookiecutter.project_slug }}.redis_tls")
@@ -25,12 +28,26 @@ class TaskTests(TestCase):
         self.assertLessEqual(ours, set(current_app.tasks))
 
     def test_housekeeping_leaves_a_heartbeat_and_sweeps(self):
-        Heartbeat.objects.create(name=tasks.ROUND_TRIP + "old")
-        Heartbeat.objects.update(at=timezone.now() - timedelta(hours=2))
-        with mock.patch("authentication.email_utils.queue_pending") as sweep:
+        with (
+            mock.patch("authentication.delivery.sweep_is_missing", return_value=True),
+            mock.patch.object(tasks.sweep, "delay") as sweep,
+        ):
             tasks.housekeeping()
         sweep.assert_called_once_with()
         self.assertEqual([row.name for row in Heartbeat.objects.all()], [tasks.HOUSEKEEPING])
+
+    def test_housekeeping_deletes_what_nobody_will_look_at(self):
+        Heartbeat.objects.create(name=tasks.ROUND_TRIP + "old")
+        Heartbeat.objects.update(at=timezone.now() - timedelta(hours=2))
+        Heartbeat.objects.create(name=tasks.ROUND_TRIP + "new")
+        for number in range(5):
+            PutAsideMessage.objects.create(queue=number)
+        PutAsideMessage.objects.filter(queue="4").update(at=timezone.now() - timedelta(days=15))
+        with mock.patch.object(tasks, "MOST_KEPT", 2):
+            tasks.prune()
+        self.assertEqual(Heartbeat.objects.get().name, tasks.ROUND_TRIP + "new")
+        kept = PutAsideMessage.objects.order_by("pk").values_list("queue", flat=True)
+        self.assertEqual(list(kept), ["2", "3"])
 
     def test_the_doctor_knows_every_queue_that_tasks_go_to(self):
         self.assertEqual(probes.queue_names()[0], "celery")
@@ -89,6 +106,48 @@ class DoctorTests(TestCase):
                 way.info = {"connected_clients": used}
                 (result,) = probes.run({"connections": way.connections})
                 self.assertEqual((result.state, result.seen), (state, f"{used} of 20 used"))
+
+    def test_it_warns_of_a_clock_that_differs(self):
+        for ahead, state, words in (
+            (0, "ok", "answered"),
+            (300, "warn", "clock is 300 s ahead of"),
+            (-300, "warn", "clock is 300 s behind"),
+        ):
+            row = Heartbeat(worker="celery@here", clock=time.time() + ahead)
+            with mock.patch.object(probes, "answered", return_value=row):
+                (result,) = probes.run({"round trip": probes.round_trip})
+            self.assertEqual(result.state, state)
+            self.assertIn(words, result.seen)
+
+    def test_it_warns_of_what_went_wrong_since_yesterday(self):
+        steps = {"workers": probes.workers, "put aside": probes.put_aside, "emails": probes.emails}
+        self.assertEqual([vars(r) for r in probes.run(steps) if r.state != "ok"], [])
+        DeafWorker.objects.create(worker="celery@here", seen="3 tasks wait")
+        PutAsideMessage.objects.create(queue="celery", reason="no task has the name x")
+        user = User.objects.create(username="ada", email="ada@example.com", is_active=False)
+        refused = {"state": "refused", "closed_at": Now(), "last_error": "550 <ada@x.org> who?"}
+        VerificationEmail.objects.create(user=user, domain="d", **refused)
+        results = {result.name: result for result in probes.run(steps)}
+        self.assertEqual({result.state for result in results.values()}, {"warn"})
+        self.assertIn("celery@here", results["workers"].seen)
+        self.assertIn("no task has the name x", results["put aside"].seen)
+        self.assertIn("550 <<address>> who?", results["emails"].seen)
+        self.assertIn("restart the worker", probes.who_is_there(["celery"]))
+
+    def test_it_says_when_an_idle_worker_should_be_restarted(self):
+        inspect = mock.Mock()
+        inspect.active_queues.return_value = {"celery@a": [{"name": "celery"}]}
+        inspect.reserved.return_value = {"celery@a": []}
+        control = mock.patch.object(current_app.control, "inspect", return_value=inspect)
+        for active, queue, words in (
+            ({"celery@a": []}, "celery", "restart the worker"),
+            ({"celery@a": [{"id": "1"}]}, "celery", "it is busy"),
+            ({"celery@a": []}, "mail", "other queues"),
+            (None, "celery", "No worker is there"),
+        ):
+            inspect.active.return_value = active
+            with control, override_settings(CELERY_WORKER_ENABLE_REMOTE_CONTROL=True):
+                self.assertIn(words, probes.who_is_there([queue]))
 
     def test_it_reports_what_nobody_thought_of(self):
         (result,) = probes.run({"odd": lambda: {}["nothing"]})

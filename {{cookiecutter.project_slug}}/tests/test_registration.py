@@ -3,15 +3,18 @@ from datetime import timedelta
 from unittest import mock
 
 from django.core import mail
+from django.db.models import F
+from django.db.models.functions import Now
 from django.test import TestCase
 from django.urls import reverse
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from authentication import email_utils
+from authentication import delivery, email_utils
 from authentication.models import User, VerificationEmail
 
 SEND = "authentication.email_utils.send_verification_email.delay"
+SEND_MESSAGES = "django.core.mail.backends.locmem.EmailBackend.send_messages"
 ANSWERS = {
     "username": "ada",
     "email": "ada@example.com",
@@ -103,21 +106,14 @@ class RegistrationTests(TestCase):
         email_utils.send_verification_email(user.pk, "testserver")
         self.assertEqual([message.to for message in mail.outbox], [["bob@example.com"]])
 
-    def test_a_row_that_another_worker_sends_is_left_to_it_until_that_worker_must_be_dead(self):
-        [arguments] = self.register()
-        self.age(attempted_at=timezone.now())
-        email_utils.send_verification_email(*arguments)
-        self.assertEqual(len(mail.outbox), 0)
-        self.age(attempted_at=timezone.now() - email_utils.CLAIMED_FOR - timedelta(seconds=1))
-        email_utils.send_verification_email(*arguments)
-        self.assertEqual(len(mail.outbox), 1)
-
     def test_a_mail_server_that_is_down_is_tried_again(self):
         [arguments] = self.register()
-        with mock.patch("authentication.email_utils.send_mail", side_effect=ConnectionRefusedError):
+        with mock.patch(SEND_MESSAGES, side_effect=ConnectionRefusedError):
             email_utils.send_verification_email(*arguments)
-        self.age(attempted_at=timezone.now() - email_utils.CLAIMED_FOR - timedelta(seconds=1))
-        email_utils.send_verification_email(*arguments)
+        self.swept()
+        self.assertEqual(len(mail.outbox), 0)
+        self.age(due_at=Now())
+        self.swept()
         self.assertEqual(len(mail.outbox), 1)
 
     def test_nobody_comes_back_whom_the_staff_made_inactive(self):
@@ -136,27 +132,20 @@ class RegistrationTests(TestCase):
         ):
             response = self.client.post(reverse("register"), ANSWERS)
         self.assertRedirects(response, reverse("login"))
-        self.assertEqual(self.swept(), [])
-        self.age(requested_at=timezone.now() - timedelta(seconds=61))
-        self.assertEqual(self.swept(), [(User.objects.get().pk, "testserver")])
+        self.swept()
+        self.assertEqual(len(mail.outbox), 1)
+
+    def test_a_task_that_the_queue_lost_is_replaced_after_a_minute(self):
+        self.register()
+        self.swept()
+        self.assertEqual(len(mail.outbox), 0)
+        self.age(due_at=F("due_at") - timedelta(seconds=61))
+        self.swept()
+        self.swept()
+        self.assertEqual(len(mail.outbox), 1)
 
     def swept(self):
-        with mock.patch(SEND) as delay:
-            email_utils.queue_pending()
-        return [call.args for call in delay.call_args_list]
-
-    def test_the_sweep_leaves_what_is_sent_and_what_is_too_old(self):
-        self.registered()
-        self.age(requested_at=timezone.now() - timedelta(minutes=5))
-        self.assertEqual(self.swept(), [])
-        now = timezone.now()
-        minutes = {n: now - timedelta(minutes=n) for n in (30, 20, 14)}
-        self.age(sent_at=None, requested_at=minutes[30], attempted_at=minutes[14])
-        self.assertEqual(self.swept(), [], "16 minutes passed before the last try: wait 16 more")
-        self.age(attempted_at=minutes[20])
-        self.assertEqual(len(self.swept()), 1)
-        self.age(requested_at=now - timedelta(days=2))
-        self.assertEqual(self.swept(), [])
+        delivery.sweep("worker@here")
 
     def resend(self, email="ada@example.com"):
         with mock.patch(SEND) as delay, self.captureOnCommitCallbacks(execute=True):

@@ -4,15 +4,22 @@ import logging.config
 import os
 
 from celery import Celery
-from celery.signals import setup_logging, worker_ready
+from celery.signals import beat_init, setup_logging, worker_ready
 from django.conf import settings
+from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{{ cookiecutter.project_slug }}.settings")
+
+logger = logging.getLogger(__name__)
+
+# Before the first connection, for kombu remembers what it found here.
+TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "redis_connection.transport:Transport"
 
 app = Celery("{{ cookiecutter.project_slug }}")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-# autodiscover_tasks() alone finds only tasks.py; a worker discards messages for tasks it lacks.
+# autodiscover_tasks() alone finds only tasks.py; a worker puts aside messages for tasks it lacks.
 app.autodiscover_tasks(related_name="email_utils")
 
 
@@ -24,8 +31,21 @@ def use_django_logging(**kwargs):
 
 
 @worker_ready.connect
-def start_with_a_heartbeat(**kwargs):
-    """Run housekeeping at once, so that a fresh deploy is ready before beat's first tick."""
-    from operations.tasks import housekeeping
+def watch_and_sweep(sender, **kwargs):
+    """Watch over this worker, and send at once the e-mails that an outage left behind."""
+    from operations.tasks import sweep
+    from operations.watchdog import Watchdog
 
-    housekeeping.delay()
+    Watchdog(sender).start()
+    try:
+        sweep.delay()
+    except OperationalError as error:
+        logger.warning("the first sweep is left to beat: %s", error)
+
+
+@beat_init.connect
+def start_with_housekeeping(sender, **kwargs):
+    """Make housekeeping due now, so that a fresh deploy is ready before its first interval ends."""
+    entry = sender.scheduler.schedule.get("housekeeping")
+    if entry:
+        entry.last_run_at -= entry.schedule.run_every

@@ -136,7 +136,11 @@ if not DEBUG:
 # E-mail: written to the log unless EMAIL_URL says otherwise
 
 SMTP = "smtp+tls://USER:PASSWORD@HOST:587"
-vars().update(env.url("EMAIL_URL", "consolemail://", environ.Env.email_url_config, SMTP))
+_email = env.url("EMAIL_URL", "consolemail://", environ.Env.email_url_config, SMTP)
+if _email["EMAIL_BACKEND"] == "django.core.mail.backends.smtp.EmailBackend":
+    # Django's own does not tell whether a server that hung up has the mail.
+    _email["EMAIL_BACKEND"] = "authentication.smtp.EmailBackend"
+vars().update(_email)
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 EMAIL_TIMEOUT = 10  # seconds; smtplib's default is for ever
 
@@ -179,7 +183,7 @@ REDIS = redis_tls.from_environment(env, REDIS_URL_NAME, production=not DEBUG)
 REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS", "0")  # 0: not known
 
 # One prefix lets services share a database; its braces keep all keys in one slot of a cluster.
-_prefix = {"global_keyprefix": "{" + __package__ + "}:"}
+REDIS_PREFIX = "{" + __package__ + "}:"
 
 
 # Celery. Every value that differs from Celery's default has its reason beside it.
@@ -194,7 +198,7 @@ for _name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRIT
         os.environ[_name] = REDIS.url
 CELERY_BROKER_USE_SSL = REDIS.celery()
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    **_prefix,
+    "global_keyprefix": REDIS_PREFIX,
     **redis_tls.KEEPALIVE,
     # Without these a worker or a web request waits for ever on a connection that went silent.
     "socket_timeout": redis_tls.TIMEOUT,
@@ -209,6 +213,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 # A Redis that is down is waited for; a setting that is wrong was refused above.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# So is a Redis that answers but refuses, because it is full or a replica. By default
+# that ends the worker.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+# It pauses between two tries, and keeps a message that no task can be made of instead of ending.
+CELERY_WORKER_CONSUMER = "operations.consumer:Consumer"
 # Remote control holds one connection and waits for a second: threads + 1, or it deadlocks.
 WEB_THREADS = 4
 CELERY_BROKER_POOL_LIMIT = WEB_THREADS + 1
@@ -228,7 +237,10 @@ if env.text("CELERY_RESULT_BACKEND"):
     CELERY_REDIS_BACKEND_HEALTH_CHECK_INTERVAL = redis_tls.HEALTH_CHECK
     # The default is 19 s of retries inside .delay().
     RETRY = {"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5}
-    CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {**_prefix, "retry_policy": RETRY}
+    CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {
+        "global_keyprefix": REDIS_PREFIX,
+        "retry_policy": RETRY,
+    }
 else:
     os.environ.pop("CELERY_RESULT_BACKEND", None)  # to Celery a space is a backend
 

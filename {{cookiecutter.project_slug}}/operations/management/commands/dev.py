@@ -17,6 +17,8 @@ from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from operations.watchdog import TAKES_NO_TASKS
+
 CELERY = [sys.executable, "-m", "celery", "-A", settings.SETTINGS_MODULE.partition(".")[0]]
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a stop, a closed terminal
 QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -60,6 +62,8 @@ class Command(BaseCommand):
                 for name, flags in {"worker": QUIET, "beat": []}.items():
                     self.stop(name)
                     self.start(name, [*CELERY, name, *flags])
+            if self.running["worker"].poll() == TAKES_NO_TASKS:
+                self.start("worker", [*CELERY, "worker", *QUIET])
             for name in ("redis", "web"):
                 if name in self.running and self.running[name].poll() is not None:
                     raise CommandError(f"{name} has ended: see above.")

@@ -1,0 +1,126 @@
+"""What watches over a worker, and what it puts aside."""
+
+import time
+from types import SimpleNamespace
+from unittest import mock
+
+from celery.worker import state
+from django.db import OperationalError
+from django.test import TestCase
+
+from operations import put_aside, watchdog
+from operations.models import DeafWorker, PutAsideMessage
+
+
+class WatchdogTests(TestCase):
+    """A clock that the test moves, a queue that it fills, and Celery's own state of a worker."""
+
+    def setUp(self):
+        self.now = 1000.0
+        self.waits = 3
+        clock = SimpleNamespace(monotonic=lambda: self.now, time=time.time, sleep=time.sleep)
+        for patch in (
+            mock.patch.object(watchdog, "time", clock),
+            mock.patch.object(watchdog.Watchdog, "waiting", lambda _: self.waits),
+            mock.patch.object(watchdog.connection, "close"),
+            mock.patch.object(watchdog.threading, "Timer"),
+        ):
+            patch.start()
+            self.addCleanup(patch.stop)
+        self.addCleanup(setattr, state, "should_stop", state.should_stop)
+        self.addCleanup(state.reset_state)
+        app = SimpleNamespace(conf=SimpleNamespace(task_time_limit=90))
+        consumer = SimpleNamespace(hostname="celery@here", task_buckets={}, app=app)
+        self.dog = watchdog.Watchdog(consumer)
+
+    def watch(self, seconds: float) -> bool:
+        """Let so much time go by; whether the worker ended itself within it."""
+        state.should_stop = None
+        for _ in range(int(seconds / watchdog.TICK)):
+            self.now += watchdog.TICK
+            self.dog.look()
+        return state.should_stop == watchdog.TAKES_NO_TASKS
+
+    def request(self, **changes):
+        values = {"time_start": None, "time_limits": (None, None)} | changes
+        request = mock.Mock(task=SimpleNamespace(time_limit=None), **values)
+        self.addCleanup(lambda: request)  # Celery's sets hold it weakly
+        return request
+
+    def test_a_worker_that_takes_nothing_ends_itself(self):
+        with self.assertLogs(watchdog.logger, "CRITICAL") as logs:
+            self.assertTrue(self.watch(watchdog.QUIET + watchdog.PATIENCE + watchdog.LOOK_EVERY))
+        self.assertRegex(logs.output[0], "3 tasks wait, and this worker has started none for 2.. s")
+        self.assertEqual(len(logs.output), 1)
+
+    def test_not_before_tasks_have_waited_for_two_minutes(self):
+        self.assertFalse(self.watch(watchdog.QUIET + watchdog.PATIENCE - watchdog.TICK))
+        self.waits = 0
+        self.assertFalse(self.watch(3600))
+        self.waits = 1
+        self.assertFalse(self.watch(watchdog.PATIENCE - watchdog.TICK))
+
+    def test_one_task_that_is_started_is_enough(self):
+        self.assertFalse(self.watch(watchdog.QUIET + watchdog.PATIENCE - watchdog.TICK))
+        state.all_total_count[0] += 1
+        self.assertFalse(self.watch(watchdog.QUIET + watchdog.PATIENCE - watchdog.TICK))
+
+    def test_a_worker_that_is_busy_is_left_alone(self):
+        running = self.request(time_start=time.time())
+        state.active_requests.add(running)
+        self.assertFalse(self.watch(3600))
+        state.active_requests.discard(running)
+        reserved = self.request()
+        state.reserved_requests.add(reserved)
+        self.assertFalse(self.watch(3600))
+        state.reserved_requests.discard(reserved)
+        limited = SimpleNamespace(contents=[("a request", 1)])
+        self.dog.consumer.task_buckets["a rate limit"] = limited
+        self.assertFalse(self.watch(3600))
+
+    def test_a_task_that_nobody_killed_in_time_does_not_make_it_busy(self):
+        limit = 90 + watchdog.LIMIT_SLACK
+        stuck = self.request(time_start=time.time() - limit - 5)
+        state.active_requests.add(stuck)
+        state.reserved_requests.add(stuck)
+        with self.assertLogs(watchdog.logger, "CRITICAL"):
+            self.assertTrue(self.watch(3600))
+        stuck.time_limits = (7200, None)  # one of its own, which is not over
+        self.assertFalse(self.watch(3600))
+
+    def test_three_times_an_hour_at_most(self):
+        for _ in range(watchdog.AT_MOST):
+            with self.assertLogs(watchdog.logger, "CRITICAL"):
+                self.assertTrue(self.watch(3600))
+        with self.assertLogs(watchdog.logger, "CRITICAL") as logs:
+            self.assertFalse(self.watch(3600))
+        self.assertEqual(len(logs.output), 1)
+        self.assertIn("restart it", logs.output[0])
+        DeafWorker.objects.update(worker="celery@elsewhere")
+        with self.assertLogs(watchdog.logger, "CRITICAL"):
+            self.assertTrue(self.watch(3600))
+
+    def test_without_the_database_it_does_not_end(self):
+        away = mock.patch.object(DeafWorker.objects, "filter", side_effect=OperationalError("away"))
+        with away, self.assertLogs(watchdog.logger, "ERROR"):
+            self.assertFalse(self.watch(3600))
+
+
+class PutAsideTests(TestCase):
+    def test_it_keeps_four_kibibytes_of_anything(self):
+        for body in (b"\xff\0" * 10_000, "\ud800\0" * 10_000, {"a": ["b"]}, None):
+            with self.subTest(str(body)[:20]), self.assertLogs(put_aside.logger):
+                put_aside.keep("celery@here", "celery", {"h": 1}, body, "too odd " * 1000)
+            row = PutAsideMessage.objects.latest("pk")
+            self.assertLessEqual(len(row.body.encode()), 3 * put_aside.MOST_CHARACTERS)
+            self.assertNotIn("\0", row.body)
+            self.assertLessEqual(len(row.reason), 500)
+
+    def test_without_the_database_the_log_has_it(self):
+        away = mock.patch.object(
+            PutAsideMessage.objects, "create", side_effect=OperationalError("away")
+        )
+        with away, self.assertLogs(put_aside.logger) as logs:
+            put_aside.keep("celery@here", "celery", {}, b"the body", "the reason")
+        self.assertIn("the reason", logs.output[0])
+        self.assertIn("the body", logs.output[1])
