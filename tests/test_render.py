@@ -46,14 +46,17 @@ PACKAGE = [
 ]
 MODULES = {
     "my_service": [*PACKAGE, "redis_url", "settings", "supervise", "urls", "wsgi"],
-    "authentication": ["__init__", "admin", "email_utils", "forms", "models", "urls", "views"],
+    "authentication": ["__init__", "admin", "delivery", "email_utils", "forms", "links", "models"]
+    + ["smtp", "urls", "views"],
     "authentication/migrations": ["__init__", "0001_initial"],
-    "operations": ["__init__", "apps", "causes", "models", "probes", "tasks"],
+    "operations": ["__init__", "admin", "apps", "causes", "consumer", "models", "probes"]
+    + ["put_aside", "tasks", "watchdog"],
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],
-    "tests": ["__init__", "test_deployment", "test_operations", "test_redis_tls"]
-    + ["test_registration"],
+    "redis_connection": ["__init__", "transport"],
+    "tests": ["__init__", "test_deployment", "test_mail", "test_operations", "test_redis_tls"]
+    + ["test_registration", "test_transport", "test_worker"],
 }
 FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names} | {
     ".env.example",

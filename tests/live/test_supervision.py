@@ -1,6 +1,8 @@
 """supervise.py and supervisord.conf: a program that fails, a stop, plain supervisord."""
 
+import os
 import re
+import signal
 import socket
 import textwrap
 import time
@@ -21,6 +23,59 @@ NAP = """
         time.sleep(seconds)
 """
 
+# A worker that lives longer than its `startsecs`, which are none here. It ends with these statuses,
+# then always with 1.
+DIES = """
+    import sys
+    from pathlib import Path
+
+    starts = Path("starts")
+    before = len(starts.read_text()) if starts.exists() else 0
+    starts.write_text("x" * (before + 1))
+    sys.exit([75, 75, 0][before] if before < 3 else 1)
+"""
+# An extension of supervisord that fails in its main loop as soon as there is a file.
+FAILS = """
+    from pathlib import Path
+
+    from supervisor import events
+
+
+    def subscribe(supervisord):
+        events.subscribe(events.Tick5Event, fail)
+
+
+    def fail(event):
+        if Path("fail").exists():
+            raise MemoryError
+"""
+FULL = 4  # MiB
+
+
+def supervise(place):
+    return f"python -m {place.project.slug}.supervise -c supervisord.conf"
+
+
+def add(place, name, text):
+    (place.project.path / name).write_text(textwrap.dedent(text).lstrip())
+
+
+def edit_conf(place, old, new):
+    conf = place.project.path / "supervisord.conf"
+    text = conf.read_text()
+    assert old in text
+    conf.write_text(text.replace(old, new))
+
+
+def edit_worker(place, **options):
+    """Give the worker these options in supervisord.conf in place of its own."""
+    conf = place.project.path / "supervisord.conf"
+    before, head, rest = conf.read_text().partition("[program:celery_worker]\n")
+    for option, value in options.items():
+        rest, count = re.subn(rf"(?m)^{option}=.*", f"{option}={value}", rest, count=1)
+        assert head and count
+    conf.write_text(before + head + rest)
+
 
 def test_a_program_that_cannot_be_kept_running_ends_the_container(
     deployment, redis_server, certificates, running
@@ -34,6 +89,123 @@ def test_a_program_that_cannot_be_kept_running_ends_the_container(
         assert program.wait(90) == 1
         assert program.family() == {}
     assert program.last_lines(1) == "django could not be kept running: see its log above."
+
+
+def test_a_program_that_starts_and_dies_again_and_again_ends_the_container(
+    deployment, redis_server, certificates, running, tmp_path
+):
+    server = redis_server(certificates.of_own)
+    place = deployment("self_hosted").copy(tmp_path)
+    add(place, "dies.py", DIES)
+    edit_worker(place, command="python dies.py", startsecs=0)
+    service = running(place.start(server.url()))
+    (program,) = service.programs.values()
+    service.wait_for_status("/healthz", 200, 20)
+    assert program.wait(60) == 1
+    assert program.family() == {}
+    assert program.last_lines(1) == "celery_worker could not be kept running: see its log above."
+    # It takes nine ends. That with status 0 is one of them, those with 75 are not.
+    assert len((place.project.path / "starts").read_text()) == 2 + 9
+
+
+def test_a_stop_between_two_starts_is_no_failure(
+    deployment, redis_server, certificates, running, tmp_path
+):
+    server = redis_server(certificates.of_own)
+    place = deployment("self_hosted").copy(tmp_path)
+    edit_worker(place, command="false")
+    service = running(place.start(server.url()))
+    (program,) = service.programs.values()
+    # The fourth start is 3 s away.
+    program.wait_for(r"(?s)(exited: celery_worker.*){3}", 30)
+    assert set(service.stop(28).values()) == {0}
+    assert "could not be kept running" not in service.output()
+
+
+def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
+    deployment, redis_server, certificates, running
+):
+    server = redis_server(certificates.of_own)
+    place = deployment("self_hosted")
+    # No file may grow beyond this, so that the log's disk is full once the log has this size.
+    command = f"bash -c 'ulimit -f {FULL * 1024} && exec {supervise(place)}'"
+    service = running(place.start(server.url(), command=command))
+    (program,) = service.programs.values()
+    service.wait_for_status("/readyz", 200, 60)
+
+    def worker():
+        return int(place.project.run("supervisorctl -c supervisord.conf pid celery_worker").stdout)
+
+    first = worker()
+    os.truncate(program.log, FULL * 2**20)
+    # More than a pipe holds: a program whose output is not read would hang.
+    for _ in range(500):
+        assert service.status(f"/healthz?{'x' * 100}")[0] == 200
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: worker() not in (0, first), 10, "a new worker")
+    assert os.path.getsize(program.log) == FULL * 2**20, "the disk was not full"
+
+    os.truncate(program.log, 0)
+    program.wait_for(r"celery@\S+ ready\.", 30)
+    service.status("/healthz?there-is-room-again")
+    program.wait_for("there-is-room-again", 5)
+    os.truncate(program.log, FULL * 2**20)
+    assert set(service.stop(28).values()) == {0}
+
+
+def test_a_supervisord_that_fails_stops_its_programs_first(
+    deployment, redis_server, certificates, running, tmp_path
+):
+    server = redis_server(certificates.of_own)
+    place = deployment("self_hosted").copy(tmp_path)
+    add(place, "fails.py", FAILS)
+    factory = "supervisor.rpcinterface_factory="
+    section = f"[rpcinterface:fails]\n{factory}fails:subscribe\n\n[rpcinterface:supervisor]"
+    edit_conf(place, "[rpcinterface:supervisor]", section)
+    service = running(place.start(server.url()))
+    (program,) = service.programs.values()
+    service.wait_for_status("/readyz", 200, 60)
+    add(place, "fail", "")
+    assert program.wait(5 + 27) == 1
+    assert program.family() == {}
+    said = [
+        "MemoryError",
+        "Shutting down: Master",  # gunicorn
+        "worker: Cold shutdown",  # what is left of the worker's soft shutdown without a task
+        "supervisord failed, its programs are stopped: MemoryError()",
+    ]
+    found = [service.output().find(text) for text in said]
+    assert -1 not in found and found == sorted(found), said
+    assert program.last_lines(1) == said[-1]
+
+
+def test_a_terminal_that_is_closed_ends_the_service(
+    deployment, redis_server, certificates, running
+):
+    server = redis_server(certificates.of_own)
+    place = deployment("self_hosted")
+    terminal, other_end = os.openpty()
+    # A session without a terminal gets the first that its first process opens.
+    command = f"{supervise(place)} <{os.ttyname(other_end)}"
+    service = running(place.start(server.url(), command=f"bash -c 'exec {command}'"))
+    os.close(other_end)
+    (program,) = service.programs.values()
+    try:
+        service.wait_for_status("/healthz", 200, 20)
+    finally:
+        os.close(terminal)
+    assert program.wait(28) == 0
+    assert program.family() == {}
+
+
+def test_a_control_socket_that_cannot_be_made_is_named(deployment, tmp_path):
+    place = deployment("self_hosted").copy(tmp_path)
+    place.configure("rediss://redis.example.com:6379")
+    edit_conf(place, "%(here)s/supervisor.sock", "%(here)s/" + 100 * "x")
+    done = place.project.run(supervise(place), seconds=30)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "System check" not in line]
+    assert re.search(r"x{100}, as supervisord.conf names it, cannot be made: AF_UNIX path", line)
 
 
 def test_plain_supervisord_runs_the_same_file(deployment, redis_server, certificates, running):

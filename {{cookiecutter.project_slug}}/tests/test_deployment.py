@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 from celery import current_app
@@ -12,6 +14,10 @@ from django.conf import settings
 from django.core.checks import run_checks
 from django.test import SimpleTestCase, override_settings
 from django.views.debug import get_default_exception_reporter_filter
+
+from operations.watchdog import TAKES_NO_TASKS
+
+supervise = import_module("{{ cookiecutter.project_slug }}.supervise")
 
 PRODUCTION = {
     "PATH": os.environ["PATH"],
@@ -82,3 +88,54 @@ class ProductionTests(SimpleTestCase):
                 self.assertEqual(done.returncode, 1)
                 self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
                 self.assertIn(line, done.stderr)
+
+
+class SuperviseTests(SimpleTestCase):
+    """What supervise.py makes of programs that end. Nothing is started."""
+
+    def setUp(self):
+        self.enterContext(mock.patch.object(supervise.Supervisor, "failure", ""))
+        self.running = supervise.SupervisorStates.RUNNING
+        self.supervisor = supervise.Supervisor(SimpleNamespace(mood=self.running))
+
+    def ends(self, *times: float, name="celery_worker", status=1):
+        for second in times:
+            config = SimpleNamespace(name=name)
+            event = SimpleNamespace(process=SimpleNamespace(config=config, exitstatus=status))
+            with mock.patch("time.monotonic", return_value=second):
+                self.supervisor.count(event)
+
+    def goes_on(self) -> bool:
+        return self.supervisor.options.mood == self.running
+
+    def test_a_program_that_ends_nine_times_in_ten_minutes_is_given_up(self):
+        self.ends(*range(0, 80, 10))
+        self.assertTrue(self.goes_on())
+        self.ends(599)
+        self.assertFalse(self.goes_on())
+        self.assertIn("celery_worker could not be kept running", self.supervisor.failure)
+
+    def test_a_program_that_ends_now_and_then_is_not(self):
+        self.ends(*range(0, 86_400, 80))
+        self.assertTrue(self.goes_on())
+
+    def test_each_program_is_counted_by_itself(self):
+        self.ends(*range(8), name="django")
+        self.ends(*range(8), name="celery_worker")
+        self.assertTrue(self.goes_on())
+
+    def test_ends_with_status_0_and_by_a_signal_count(self):
+        self.ends(*range(4), status=0)
+        self.ends(*range(5), status=-1)
+        self.assertFalse(self.goes_on())
+
+    def test_a_worker_that_ends_itself_for_want_of_tasks_does_not(self):
+        self.ends(*range(20), status=TAKES_NO_TASKS)
+        self.assertTrue(self.goes_on())
+
+    def test_a_stop_is_no_failure(self):
+        """supervisord then gives up a program that was waiting for its next start."""
+        self.supervisor.options.mood = supervise.SupervisorStates.SHUTDOWN
+        process = SimpleNamespace(config=SimpleNamespace(name="celery_worker"))
+        self.supervisor.give_up(SimpleNamespace(process=process))
+        self.assertEqual(self.supervisor.failure, "")
