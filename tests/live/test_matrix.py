@@ -183,7 +183,7 @@ def change(path, old, new):
 
 COMMON = {
     "autostart": True,
-    "autorestart": "RestartWhenExitUnexpected",
+    "autorestart": "RestartUnconditionally",
     "startsecs": 10,
     "startretries": 3,
     "stopsignal": "SIGTERM",

@@ -6,7 +6,9 @@ settings.py names it as CELERY_WORKER_CONSUMER.
 import logging
 import os
 import time
+import warnings
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import active_requests, maybe_shutdown
 from django.db import connection
@@ -18,6 +20,9 @@ from redis_connection import transport
 from . import put_aside
 
 logger = logging.getLogger(__name__)
+
+# At each reconnection it asks, in ten lines, for a setting that settings.py has on purpose.
+warnings.filterwarnings("ignore", r"\s*In Celery 5.1 we introduced", CPendingDeprecationWarning)
 
 REFUSED_PAUSE = (1, 2, 5, 10)  # seconds between tries, while Redis refuses; then always the last
 LAST_WORDS = 2  # seconds for a process that was told to end

@@ -107,7 +107,7 @@ class Watchdog(threading.Thread):
                 return sum(channel.queue_declare(name).message_count for name in names)
         except (OperationalError, RedisError, OSError, AttributeError) as error:
             # AttributeError: the worker is between two connections.
-            logger.info("the watchdog got no answer: %s", error)
+            logger.debug("the watchdog got no answer: %s", error)
             return 0
 
     def end(self, count: int, quiet: float):

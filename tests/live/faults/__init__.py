@@ -1,0 +1,5 @@
+"""What a Redis, a network, a clock, a mail server and a deploy can do to a running service."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.live.faults.stage", "tests.live.faults.refusing")

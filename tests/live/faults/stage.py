@@ -1,0 +1,298 @@
+"""A service of its own for a test that does it harm: numbered tasks, mails, and what came of them.
+
+A number that `send()` returns was accepted by `.delay()`; `wait_done()` says when it was done.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+from tests.live.deployments import DATABASE, PASSWORD
+from tests.support.browser import Mailbox
+from tests.support.processes import Failed, processes, wait_until
+from tests.support.redis_server import RedisServer
+
+HERE = Path(__file__).parent
+# Promised is a third of it: these are orders of magnitude on a machine that others use too.
+CONSUMES_AGAIN = 3 * 45  # seconds
+OUTSIDE = re.compile(r'"GET /(healthz|readyz) ')  # what tests ask for themselves
+
+
+class Stage:
+    """One service and one Redis; a context manager that ends them and what else it started."""
+
+    def __init__(self, folder, build, certificates):
+        """`build` is a Deployment; nothing is started yet."""
+        self.folder = folder
+        self.certificates = certificates
+        self._build = build
+        self._stack = contextlib.ExitStack()
+        self._numbers = 0
+        self._sender = None
+        self.place = None
+        self.server = None
+        self.service = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """End everything, whatever state it is in."""
+        self._stack.close()
+
+    def add(self, context):
+        """Enter a context that is left with the stage."""
+        return self._stack.enter_context(context)
+
+    # Its parts
+
+    def start_redis(self, **options):
+        """A redis-server over TLS; the first one is `server`."""
+        options.setdefault("password", PASSWORD)
+        server = RedisServer(self.certificates.of_public, **options)
+        server.start()
+        self._stack.callback(server.stop)
+        self.server = self.server or server
+        return server
+
+    def prepare(self, url=None, **settings):
+        """A copy of the project with the numbered tasks in it, and its environment."""
+        self.place = self._build.copy(self.folder)
+        self.project = self.place.project
+        app = self.project.path / "numbered"
+        app.mkdir()
+        (app / "__init__.py").touch()
+        shutil.copy(HERE / "numbered_tasks.py", app / "tasks.py")
+        shutil.copy(HERE / "numbered_sender.py", app / "sender.py")
+        self.append_to("settings.py", 'INSTALLED_APPS += ["numbered"]')
+        self.numbered = self.folder / "numbers"
+        self.numbered.mkdir()
+        self.database = self.folder / DATABASE
+        self.mailbox = Mailbox(self.folder / "mail")
+        # The same for every start: those of one service, again and again.
+        self.settings = {
+            "DATABASE_URL": f"sqlite:///{self.database}",
+            "SECRET_KEY": secrets.token_urlsafe(40),
+            "NUMBERED_FOLDER": str(self.numbered),
+            "EMAIL_URL": self.mailbox.url,
+            **settings,
+        }
+        self.url = url or self.server.url()
+        self.place.configure(self.url, **self.settings)
+
+    def start(self, *, ready=True, **options):
+        """Start the service, once more if it was stopped; a new one is prepared with `options`."""
+        if self.place is None:
+            self.prepare(**options)
+        self.service = self.place.start(self.url, **self.settings)
+        (self.program,) = self.service.programs.values()
+        self._stack.callback(self.program.kill)
+        if ready:
+            self.service.wait_for_status("/readyz", 200, 90)
+        return self.service
+
+    def append_to(self, name, text):
+        """Add a line to the project's only file of that name beside its settings."""
+        (path,) = self.project.path.glob(f"*/{name}")
+        path.write_text(f"{path.read_text()}\n{text}\n")
+
+    def replace_in(self, name, pattern, text):
+        """Replace what a regular expression finds in a file of the project, once at least."""
+        path = self.project.path / name
+        changed, count = re.subn(pattern, text, path.read_text(), flags=re.MULTILINE)
+        assert count, f"{pattern} is not in {name}"
+        path.write_text(changed)
+
+    def sweep_often(self):
+        """Let beat send housekeeping every 10 s: a test has no 120."""
+        self.append_to("settings.py", 'CELERY_BEAT_SCHEDULE["housekeeping"]["schedule"] = 10')
+
+    # Tasks
+
+    def send(self, count=1, *, task="numbered", seconds=0, **options):
+        """`.delay()` so many tasks that take so long; the numbers of those that were accepted."""
+        numbers = list(range(self._numbers + 1, self._numbers + count + 1))
+        self._numbers += count
+        keywords = {"seconds": seconds} if seconds else {}
+        accepted, self.refused = self._ask([task, numbers, keywords, options])
+        return accepted
+
+    def started(self):
+        """The numbers of the tasks that began, in order."""
+        return self._numbers_in("started")
+
+    def done(self):
+        """The numbers of the tasks that were done, in order; one may be there twice."""
+        return self._numbers_in("done")
+
+    def wait_started(self, numbers, seconds=30):
+        """Wait until all of these have begun."""
+        wait_until(lambda: set(numbers) <= set(self.started()), seconds, f"start of {numbers}")
+
+    def wait_done(self, numbers, seconds=CONSUMES_AGAIN):
+        """Wait until all of these are done; the seconds it took."""
+        began = time.monotonic()
+        while missing := set(numbers) - set(self.done()):
+            self.service.check_alive()
+            waited = time.monotonic() - began
+            assert waited < seconds, (
+                f"{len(missing)} of {len(numbers)} tasks not done {seconds} s later: "
+                f"{sorted(missing)}\n{self.tail()}"
+            )
+            time.sleep(0.2)
+        return time.monotonic() - began
+
+    def _numbers_in(self, name):
+        path = self.numbered / name
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    def _ask(self, question):
+        if self._sender is None:
+            (settings,) = self.project.path.glob("*/settings.py")
+            command = [
+                self.project.python,
+                "-m",
+                "numbered.sender",
+                f"{settings.parent.name}.settings",
+            ]
+            with (self.folder / "sender.log").open("ab") as log:
+                self._sender = subprocess.Popen(
+                    list(map(str, command)),
+                    cwd=self.project.path,
+                    env=self.project.environment(),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    start_new_session=True,
+                )
+            self._stack.callback(self._end_sender)
+        self._sender.stdin.write(json.dumps(question) + "\n")
+        self._sender.stdin.flush()
+        if not select.select([self._sender.stdout], [], [], 120)[0]:
+            raise Failed("`.delay()` did not return within 120 seconds")
+        return json.loads(self._sender.stdout.readline())
+
+    def _end_sender(self):
+        self._sender.kill()
+        self._sender.wait()
+        self._sender.stdin.close()
+        self._sender.stdout.close()
+
+    # What one sees of it
+
+    def readyz(self):
+        """(status, {probe: state}) of the readiness page."""
+        status, text, _ = self.service.status("/readyz")
+        return status, json.loads(text)
+
+    def tail(self, count=25):
+        """The last lines of the log that say anything."""
+        lines = [line for line in self.program.output().splitlines() if not OUTSIDE.search(line)]
+        return "\n".join(lines[-count:])
+
+    def lines(self):
+        """How many lines the service has logged, without those of pages that tests ask for."""
+        return sum(not OUTSIDE.search(line) for line in self.program.output().splitlines())
+
+    def pids(self):
+        """{"supervise", "web", "worker"}: the id of each one's main process, or None."""
+        found = {"supervise": self.program.pid, "web": None, "worker": None}
+        for pid, row in processes().items():
+            if row.parent == self.program.pid:
+                for name, word in {"web": "gunicorn", "worker": " worker"}.items():
+                    if word in row.command:
+                        found[name] = pid
+        return found
+
+    def worker_family(self):
+        """The ids of the worker's main process and its children."""
+        main = self.pids()["worker"]
+        return [pid for pid, row in processes().items() if main in (pid, row.parent)]
+
+    def exits_of_worker(self):
+        """The exit statuses of the worker so far, as supervisor has logged them."""
+        ends = r"exited: celery_worker \((?:exit status (\d+)|terminated by (\w+))"
+        return [code or name for code, name in re.findall(ends, self.program.output())]
+
+    def doctor(self):
+        """(exit status, {probe: its state, what it saw and what to do, as one text})."""
+        status, probes = self.project.doctor()
+        return status, {
+            name: f"{probe['state']}: {probe['seen']} {probe['fix']}"
+            for name, probe in probes.items()
+        }
+
+    def key(self, name):
+        """What a queue or another key of Celery is called in Redis."""
+        return "{" + self.project.slug + "}:" + name
+
+    def unacknowledged(self):
+        """How many messages Redis keeps to give them out again."""
+        return int(self.server.command("HLEN", self.key("unacked")))
+
+    def waiting(self):
+        """How many messages wait in the default queue, of any priority."""
+        keys = [self.key("celery" + step) for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")]
+        return sum(int(self.server.command("LLEN", key)) for key in keys)
+
+    # The database
+
+    def sql(self, statement, *values):
+        """Run one statement in the service's database; its rows."""
+        with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as database, database:
+            return database.execute(statement, values).fetchall()
+
+    def manage(self, code):
+        """Run Python code in the service's shell."""
+        done = self.project.manage("shell", "-c", code)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def register(self, name):
+        """Register through the form; the address that a mail is promised to."""
+        address = f"{name}@example.com"
+        page = self.service.browser().register(name, address, "correct horse 7")
+        assert page.url == "/accounts/login/", page.text
+        return address
+
+    def wait_ready(self, logged=0, seconds=90):
+        """Wait for the worker's line that it is ready, beyond so many characters of the log."""
+        ready = re.compile(r"celery@\S+ ready\.")
+        wait_until(lambda: ready.search(self.program.output(), logged), seconds, "a ready worker")
+
+    def age_promises(self, minutes):
+        """Make every promised e-mail older, and what it waits for earlier, instead of waiting."""
+        self.sql(
+            "UPDATE authentication_verificationemail SET"
+            " requested_at = datetime(requested_at, ?), due_at = datetime(due_at, ?)"
+            " WHERE closed_at IS NULL",
+            *[f"-{minutes} minutes"] * 2,
+        )
+
+
+def process_of(server):
+    """The id of a redis-server."""
+    return int(re.search(r"process_id:(\d+)", server.command("INFO", "server")).group(1))
+
+
+@contextlib.contextmanager
+def stalled(server):
+    """The server neither answers nor closes anything."""
+    pid = process_of(server)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
