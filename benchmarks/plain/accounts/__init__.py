@@ -1,0 +1,1 @@
+"""Registration, with an e-mail that a task sends."""
