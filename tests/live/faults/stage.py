@@ -24,9 +24,8 @@ from tests.support.redis_server import RedisServer
 HERE = Path(__file__).parent
 # Promised is a third of it: these are orders of magnitude on a machine that others use too.
 CONSUMES_AGAIN = 3 * 45  # seconds
-OUTSIDE = re.compile(
-    r'"GET /(healthz|readyz) |Service Unavailable: /readyz'
-)  # what tests ask for themselves
+# What tests ask for themselves.
+OUTSIDE = re.compile(r'"GET /(healthz|readyz) |Service Unavailable: /readyz')
 
 
 class Stage:
