@@ -143,10 +143,9 @@ def healthy(row, stack):
         row["container_up"]
         and row["recovery"] is not None
         and row["strength"] == stack.shape.processes
-        and not row["tasks"]["lost"]
-        and not row["mails"]["lost"]
-        and not row["left_in_queue"]
-        and not row["left_unacknowledged"]
+        and not table.missing(row, "tasks")
+        and not table.missing(row, "mails")
+        and not row["messages_left"]
         and not row["lost_acknowledgements"]
     )
 

@@ -10,6 +10,7 @@ from . import ending
 from .stack import PAGE
 
 PATIENCE = 100  # seconds that a client waits for an answer
+MAIL_TASK = ".send_verification_email"  # the end of its name in both services
 EVERY = 0.5  # seconds between two looks at the page
 
 
@@ -20,15 +21,20 @@ class Promises:
         self.accepted = {}  # {number: time when it was accepted}
         self.refused = []  # the times of those answered with an error, or not at all
 
-    def count(self, done, until):
-        """The figures, given [(number, time)] of what was done; refusals count until that time."""
+    def count(self, done, waiting, until):
+        """The figures, given [(number, time)] of what was done; refusals count until that time.
+
+        Of those missing, so many as `waiting` says are in Redis, and the others lost.
+        """
         times = Counter(number for number, _ in done if number in self.accepted)
+        missing = len(self.accepted) - len(times)
         return {
             "submitted": len(self.accepted),
             "done": len(times),
             "twice": sum(count > 1 for count in times.values()),
             "runs_too_many": sum(times.values()) - len(times),
-            "lost": len(self.accepted) - len(times),
+            "waiting": min(missing, waiting),
+            "lost": missing - min(missing, waiting),
             "refused": sum(when < until for when in self.refused),
             "refused_afterwards": sum(when >= until for when in self.refused),
         }
@@ -180,12 +186,18 @@ class Run:
 
     def result(self):
         """Everything as one dict, for the results file."""
-        waiting, unacknowledged = self.stack.in_use.waiting()
+        messages = self.stack.in_use.messages()
+        tasks_left = {
+            number
+            for task, number in messages
+            if task.startswith("numbered.") and number in self._left(self.tasks, self._tasks_done())
+        }
+        mails_left = [task for task, _ in messages if task.endswith(MAIL_TASK)]
         text = self.stack.output()[self._log_before :]
         until = self._web_until or self.ended
         return {
-            "tasks": self.tasks.count(self._tasks_done(), until),
-            "mails": self.mails.count(self._mails_done(), until),
+            "tasks": self.tasks.count(self._tasks_done(), len(tasks_left), until),
+            "mails": self.mails.count(self._mails_done(), len(mails_left), until),
             "recovery": self.recovery(),
             "all_tasks_after": self._last(self._tasks_done(), self.tasks),
             "all_mails_after": self._last(self._mails_done(), self.mails),
@@ -195,8 +207,7 @@ class Run:
             "pages_failed": self._pages_failed(),
             "container_up": self.stack.alive(),
             "strength": self.strength,
-            "left_in_queue": waiting,
-            "left_unacknowledged": unacknowledged,
+            "messages_left": len(messages),
             "lost_acknowledgements": text.count("Couldn't ack"),
             **self.extra,
         }

@@ -1,8 +1,10 @@
 """The servers of a stack: Redis, a mail server that counts, a TCP forwarder, PostgreSQL."""
 
 import asyncio
+import base64
 import contextlib
 import glob
+import json
 import os
 import shutil
 import signal
@@ -16,19 +18,16 @@ from tests.support.redis_server import RedisServer
 
 from .ending import wait_until
 
-# Counts the messages that wait in queues, and those given out but not acknowledged.
-COUNT_WAITING = """
-local found = 0
+# All messages, one a line: those in queues, and those given out but not acknowledged.
+MESSAGES = """
+local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  local kind = redis.call('TYPE', key).ok
-  if kind == 'list' then found = found + redis.call('LLEN', key) end
+  local values = {}
+  if redis.call('TYPE', key).ok == 'list' then values = redis.call('LRANGE', key, 0, -1) end
+  if key:sub(-7) == 'unacked' then values = redis.call('HVALS', key) end
+  for _, value in ipairs(values) do found[#found + 1] = value end
 end
-return found
-"""
-COUNT_UNACKNOWLEDGED = """
-local found = 0
-for _, key in ipairs(redis.call('KEYS', '*unacked')) do found = found + redis.call('HLEN', key) end
-return found
+return table.concat(found, '\\n')
 """
 FILL = "for i = 1, ARGV[1] do redis.call('SET', 'filler' .. i, string.rep('x', 1024)) end"
 EMPTY = "for _, key in ipairs(redis.call('KEYS', 'filler*')) do redis.call('DEL', key) end"
@@ -108,12 +107,17 @@ class Redis(RedisServer):
         """Say whether it still loads its data."""
         return "loading:1" in self.command("INFO", "persistence")
 
-    def waiting(self):
-        """(messages in queues, messages given out and not acknowledged)."""
-        return (
-            int(self.command("EVAL", COUNT_WAITING, 0)),
-            int(self.command("EVAL", COUNT_UNACKNOWLEDGED, 0)),
-        )
+    def messages(self):
+        """[(task, first argument)] of all messages that are queued or not yet acknowledged."""
+        found = []
+        for line in self.command("EVAL", MESSAGES, 0).splitlines():
+            with contextlib.suppress(ValueError, LookupError, TypeError):
+                message = json.loads(line)
+                if isinstance(message, list):  # given out: the message, exchange, routing key
+                    message = message[0]
+                arguments = json.loads(base64.b64decode(message["body"]))[0]
+                found.append((message["headers"]["task"], arguments[0] if arguments else None))
+        return found
 
     def queue(self):
         """The key of the queue: it follows from the name of the binding beside it."""
