@@ -16,6 +16,7 @@ class SMTPSink:
     greets, a line now and then: a client that waits for each line has no reason to give up.
     """
 
+    REFUSAL = "5.1.1 nobody of that name"
     GREETING_LINE_EVERY = 3  # seconds; below any client's timeout
 
     def __init__(self, *, refuses=lambda address: False, slow=0):
@@ -61,7 +62,6 @@ class SMTPSink:
     def _serve(self, client):
         with contextlib.suppress(OSError), client, client.makefile("rwb") as stream:
             self._say(stream, "220 sink")
-            refused = False
             while line := stream.readline():
                 word = line[:4].upper()
                 if word == b"EHLO":
@@ -70,7 +70,7 @@ class SMTPSink:
                     address = line.decode().partition("<")[2].partition(">")[0]
                     self.tried[address] += 1
                     refused = self.refuses(address)
-                    self._say(stream, "550 5.1.1 no such user" if refused else "250 ok")
+                    self._say(stream, f"550 {self.REFUSAL}" if refused else "250 ok")
                 elif word == b"DATA":
                     self._say(stream, "354 go on")
                     self._keep(stream)

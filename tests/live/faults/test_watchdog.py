@@ -74,13 +74,18 @@ def test_a_worker_that_stays_deaf_ends_itself_three_times_an_hour(stage):
 
 def busy(stage):
     """Tasks that run longer than the watchdog's patience, and others that wait behind them."""
-    return stage.send(4, seconds=TASK), TASK * 3
+    tasks = stage.send(4, seconds=TASK)
+    stage.wait_started(tasks[:2])
+    assert stage.waiting() == 2
+    return tasks, TASK * 3
 
 
 def rate_limited(stage):
     """Reserved in the worker until their turn comes, while others wait in the queue."""
-    stage.send(4, task="seldom")
-    return stage.send(0), 0
+    first, *_ = stage.send(4, task="seldom")
+    stage.wait_done([first])
+    wait_until(stage.waiting, 10, "a task that waits in the queue")
+    return [], 0
 
 
 def for_later(stage):
@@ -101,7 +106,6 @@ def redis_down(stage):
 @pytest.mark.parametrize("work", [busy, rate_limited, for_later, redis_down])
 def test_a_worker_with_a_reason_to_wait_is_left_alone(stage, work):
     start(stage)
-    assert (stage.project.path / "operations" / "watchdog.py").exists(), "nothing that watches"
     before = stage.pids()
     tasks, seconds = work(stage)
     time.sleep(2 * PATIENCE)
