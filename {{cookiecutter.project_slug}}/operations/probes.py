@@ -91,9 +91,9 @@ class Way:
         return redis.Redis.from_url(url, **self.policy.client(), retry=Retry(NoBackoff(), 0))
 
     def probes(self) -> dict[str, Callable[[], str]]:
-        way = (self.resolve, self.connect, self.handshake, self.auth, self.ping, self.write)
-        server = (self.eviction, self.memory, self.connections, self.database, self.results)
-        tasks = (queues, round_trip, consumers, workers, beat, emails, put_aside)
+        way = (self.resolve, self.connect, self.handshake, self.auth, self.ping)
+        server = (self.eviction, self.memory, self.connections, self.database, self.write)
+        tasks = (self.results, queues, round_trip, consumers, workers, emails, put_aside, beat)
         return {step.__name__.replace("_", " "): step for step in (*way, *server, *tasks)}
 
     def resolve(self) -> str:
@@ -142,10 +142,6 @@ class Way:
         self.client.ping()
         return f"PONG after {1000 * (time.monotonic() - started):.0f} ms"
 
-    def write(self) -> str:
-        try_to_write(self.client)
-        return "accepted"
-
     def eviction(self) -> str:
         policy = self.info.get("maxmemory_policy")
         if policy is None:
@@ -179,6 +175,11 @@ class Way:
         with self.client_of(self.policy.url) as client:
             self.log_in(client)
         return f"number {self.url.path.strip('/') or 0} can be selected"
+
+    def write(self) -> str:
+        with self.client_of(self.policy.url) as client:
+            try_to_write(client)
+        return "accepted"
 
     def results(self) -> str:
         if not hasattr(settings, "RESULTS"):
