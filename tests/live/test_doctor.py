@@ -683,6 +683,14 @@ def worker(place, server, running, tmp_path):
     return start
 
 
+def beat_once(place, server, program):
+    """What beat does: housekeeping, which leaves the heartbeat."""
+    code = "from operations.tasks import housekeeping; housekeeping.delay()"
+    done = place.project.manage("shell", "-c", code, env={"REDIS_URL": server.url()})
+    assert done.returncode == 0, done.stderr
+    program.wait_for(r"Task operations.tasks.housekeeping\[\S+\] succeeded", 30)
+
+
 def heartbeats(place, statement):
     """Change the table of heartbeats."""
     path = place.project.settings["DATABASE_URL"].removeprefix("sqlite:///")
@@ -691,11 +699,8 @@ def heartbeats(place, statement):
 
 
 def test_beat_is_silent(place, server, worker):
-    program = worker()
+    beat_once(place, server, worker())
     env = {"REDIS_URL": server.url()}
-    beat = "from operations.tasks import housekeeping; housekeeping.delay()"
-    assert place.project.manage("shell", "-c", beat, env=env).returncode == 0
-    program.wait_for(r"Task operations.tasks.housekeeping\[\S+\] succeeded", 30)
     assert place.project.doctor(env=env)[0] == 0
     old = "UPDATE operations_heartbeat SET at = datetime(at, '-6 minutes')"
     for statement in (old, "DELETE FROM operations_heartbeat"):
@@ -762,7 +767,9 @@ def test_the_acl_of_the_readme_suffices(place, redis_server, certificates, runni
     conf = (project.path / "supervisord.conf").read_text()
     (command,) = re.findall(r"^command=(celery .* worker .*)$", conf, re.MULTILINE)
     assert "add `-E` to the worker's command" in readme
-    started = start(f"{command} -E", r"Task operations.tasks.housekeeping\[\S+\] succeeded")
+    started = start(f"{command} -E", r"Task operations.tasks.sweep\[\S+\] succeeded")
+    start(f"celery -A {project.slug} beat", "Sending due task housekeeping")
+    started.wait_for(r"Task operations.tasks.housekeeping\[\S+\] succeeded", 20)
     ping, active, dump = (
         f"celery -A {project.slug} {words}"
         for words in ("inspect ping", "inspect active", "events --dump")
@@ -796,7 +803,7 @@ def test_waits_for_what_is_still_starting(place, server, worker):
         env = {"REDIS_URL": server.url()}
         report = pool.submit(place.project.doctor, "--wait", "90", env=env)
         wait_until(lambda: "llen" in server.commands_seen(), 30, "the doctor looks at the queue")
-        worker()
+        beat_once(place, server, worker())
         code, probes = report.result()
     assert code == 0
     assert {probe["state"] for probe in probes.values()} == {"ok"}
