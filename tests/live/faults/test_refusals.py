@@ -66,8 +66,8 @@ def test_a_redis_that_refuses_while_tasks_run_and_wait(stage, refusal):
     with refusal(stage.server):
         lines, began = stage.lines(), time.monotonic()
         wait_until_it_refuses(stage)
-        tasks += stage.send(3)
         hold(stage, HOLD - 10)
+        tasks += stage.send(3)
         lines = (stage.lines() - lines) * 60 / (time.monotonic() - began)
     stage.wait_done(tasks)
     stage.service.wait_for_status("/readyz", 200, CONSUMES_AGAIN)
