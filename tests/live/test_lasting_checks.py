@@ -231,7 +231,7 @@ HARMFUL = {
             soft_limit("None"),
             time_limit(None),
             put(
-                "authentication/email_utils.py",
+                "authentication/delivery.py",
                 "seconds=settings.CELERY_TASK_TIME_LIMIT",
                 "hours=1",
             ),
