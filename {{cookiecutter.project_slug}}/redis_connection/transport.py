@@ -113,7 +113,7 @@ class QoS(kombu_redis.QoS):
             super().restore_visible(*args, **kwargs)
         except ResponseError as error:
             # It takes a lock, which is a write. Consuming goes on where Redis refuses only writes.
-            logger.info("Redis refuses, and is asked again: %s", error)
+            logger.debug("Redis refuses, and is asked again: %s", error)
 
     def restore_unacked(self, client=None):
         """Give back, when the channel ends, what was not acknowledged."""

@@ -9,7 +9,14 @@ import time
 
 from tests.support.processes import free_port, wait_until
 
-OPTIONS = {"loading": ["enable-debug-command yes", "loading-process-events-interval-bytes 1024"]}
+# A server that loads answers once in so many bytes of its file: here after each key.
+OPTIONS = {
+    "loading": [
+        "enable-debug-command yes",
+        "loading-process-events-interval-bytes 1024",
+        "rdbcompression no",
+    ]
+}
 
 
 @contextlib.contextmanager
@@ -70,7 +77,7 @@ def reading_only(server):
 def loading(server, seconds=40):
     """LOADING: it reads its data, slowly."""
     server.command("CONFIG", "SET", "key-load-delay", "0")
-    count = 400
+    count = 1000
     for number in range(count):
         server.command("SET", f"ballast-{number}", "x" * 4096)
     server.command("CONFIG", "SET", "key-load-delay", int(seconds * 1_000_000 / count))

@@ -66,7 +66,7 @@ def test_a_redis_that_refuses_while_tasks_run_and_wait(stage, refusal):
     with refusal(stage.server):
         lines, began = stage.lines(), time.monotonic()
         wait_until_it_refuses(stage)
-        hold(stage, HOLD - 10)
+        hold(stage, HOLD)
         tasks += stage.send(3)
         lines = (stage.lines() - lines) * 60 / (time.monotonic() - began)
     stage.wait_done(tasks)
