@@ -98,7 +98,7 @@ def _stalls(cells):
         "|---|---|--:|---|---|",
     ]
     empty = len(lines)
-    won = []
+    won = {}  # {in what: the lengths}
     for processes in (1, 2):
         for busy in (False, True):
             for times in (1, 2):
@@ -122,9 +122,10 @@ def _stalls(cells):
                 lines.append(f"| {worker} | {often} | {runs} | {texts[0]} | {texts[1]} |")
                 for seconds in LENGTHS:
                     pair = [found[service].get(seconds) for service in NAMES]
-                    if all(pair):
-                        won += _won(f"{seconds} s, {worker}, {often}", *pair)
-    return (["\n".join(lines)] if len(lines) > empty else []), won
+                    for text in _won(*pair) if all(pair) else ():
+                        won.setdefault(text, set()).add(seconds)
+    stalled = [f"Redis is frozen for {_ranges(found)}: {text}" for text, found in won.items()]
+    return (["\n".join(lines)] if len(lines) > empty else []), stalled
 
 
 def _stall_cell(by_length, processes):
@@ -205,8 +206,8 @@ def _group(cells, group, title):
                     f"| {max(row['slowest_web'] for row in rows):.1f} s | {_web(rows)} |"
                 )
                 about = ""
-        if all(found):
-            won += _won(about or fault.about.rstrip("."), *found)
+        if all(found) and (texts := _won(*found)):
+            won.append(f"{fault.about.rstrip('.')}: {', '.join(texts)}")
     return (["\n".join(lines)] if len(lines) > empty else []), won
 
 
@@ -275,8 +276,8 @@ def _where_the_defaults_win(won):
     return f"Where {PLAIN} does better:\n\n" + "\n".join(f"- {text}" for text in won)
 
 
-def _won(about, plain, ours):
-    """At most one line: in what the defaults did better, counted and timed differences only."""
+def _won(plain, ours):
+    """In what the defaults did better, counted and timed differences only."""
     found = []
     for name, worse in (
         ("recovers", lambda rows: _share(rows, lambda row: row["recovery"] is None)),
@@ -299,7 +300,7 @@ def _won(about, plain, ours):
         a, b = ([row[key] for row in rows if row[key] is not None] for rows in (plain, ours))
         if a and b and middle(b) > SECONDS + middle(a) and middle(b) > FACTOR * middle(a):
             found.append(f"{name} ({middle(a):.1f} s, not {middle(b):.1f} s)")
-    return [f"{about}: {', '.join(found)}"] if found else []
+    return found
 
 
 def missing(row, kind):
