@@ -23,9 +23,12 @@ class RegisterView(FormPage, FormView):
     extra_context = {"heading": "Register", "button": "Register"}
     success_message = "Check your e-mail: we are sending a link to %(email)s."
 
-    @transaction.atomic
     def form_valid(self, form):
-        email_utils.request_verification(form.save(), self.request.get_host())
+        # This hashes the password, which takes long: not while others wait for the transaction.
+        user = form.save(commit=False)
+        with transaction.atomic():
+            user.save()
+            email_utils.request_verification(user, self.request.get_host())
         return super().form_valid(form)
 
 

@@ -85,11 +85,6 @@ PUT_ASIDE = (
 CA_EXPIRED = "A CA has expired, in REDIS_CA_CERTS or in what the server sends: renew it there."
 
 
-def without_arguments(text: str) -> str:
-    """The text without the arguments that Redis repeats of a command it does not know."""
-    return re.sub(",? with args beginning with:.*", "", text)
-
-
 def fix_of(text: str) -> str:
     """What to do about an error text; empty if it is not known."""
     return next((fix for part, fix in CAUSES.items() if re.search(part, text, re.I)), "")

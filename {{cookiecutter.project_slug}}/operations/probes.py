@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from authentication import email_utils
+from redis_connection import context
 
 from . import causes
 from .models import DeafWorker, Heartbeat, PutAsideMessage
@@ -41,8 +42,7 @@ class Trouble(Exception):
     """What a probe saw, what to do, and whether the next probes can still run (state warn)."""
 
     def __init__(self, seen: object, fix: str = "", state: str = "fail"):
-        # In one line, and without the password, which is an argument of HELLO.
-        self.seen, self.state = causes.without_arguments(" ".join(str(seen).split())), state
+        self.seen, self.state = " ".join(str(seen).split()), state  # in one line
         # redis-py keeps the first word of an error in the name of its class only.
         self.fix = fix or causes.fix_of(f"{type(seen).__name__} {seen}") or causes.UNKNOWN
 
@@ -106,7 +106,7 @@ class Way:
 
     def connect(self) -> str:
         try:
-            with socket.create_connection((self.host, self.port), TIMEOUT) as sock:
+            with self.socket() as sock:
                 return "{} port {} answers".format(*sock.getpeername()[:2])
         except OSError as error:
             raise Trouble(f"{self.host} port {self.port}: {error.strerror or error}") from error
@@ -206,22 +206,30 @@ class Way:
             raise Trouble(error, self.look_closer(error)) from error
 
     def shake_hands(self, listen: float = 0) -> tuple[str, str, bytes, dict]:
-        """TLS version, cipher, certificate as DER and as fields; no password is sent."""
-        connection = self.client.connection_pool.make_connection()
-        connection.redis_connect_func = self.policy.check_pin  # in place of what logs in
-        try:
-            connection.connect()
-            sock = connection._sock  # redis-py has no public way to it
-            # getpeercert() has no fields for a certificate that was not verified.
-            fields = sock._sslobj.get_unverified_chain()[0].get_info()
-            seen = sock.version(), sock.cipher()[0], sock.getpeercert(True), fields
+        """TLS version, cipher, certificate as DER and as fields; no password is sent.
+
+        The fields are as in `SSLSocket.getpeercert()`, and empty if they cannot be read.
+        """
+        with self.socket() as sock, context.wrap(self.policy.trust, sock, self.host) as tls:
+            certificate, fields = tls.getpeercert(True), tls.getpeercert()
+            seen = tls.version(), tls.cipher()[0], certificate
             if listen:  # so many seconds to what the server says of it
-                sock.settimeout(listen)
+                tls.settimeout(listen)
                 with suppress(TimeoutError):
-                    sock.recv(1)
-            return seen
-        finally:
-            connection.disconnect()
+                    tls.recv(1)
+        return *seen, fields or self.fields_of(certificate)
+
+    def fields_of(self, certificate: bytes) -> dict:
+        """The fields of a certificate that was not verified: Python reads none of those."""
+        try:
+            believing = context.believing(certificate)
+            with self.socket() as sock, believing.wrap_socket(sock) as tls:
+                return tls.getpeercert()
+        except OSError:
+            return {}
+
+    def socket(self) -> socket.socket:
+        return socket.create_connection((self.host, self.port), TIMEOUT)
 
     def look_closer(self, error: Exception) -> str:
         """Why a connection ended without a word. Nothing secret is sent to find out."""
@@ -257,11 +265,15 @@ class Way:
 
 
 def days_left(fields: dict) -> float:
+    if not fields:
+        return inf
     return (ssl.cert_time_to_seconds(fields["notAfter"]) - time.time()) / 86400
 
 
 def describe(fields: dict) -> str:
     """Whose certificate it is, who issued it and until when, from its fields as in Python's ssl."""
+    if not fields:
+        return "a certificate whose fields cannot be read"
     both = [dict(part[0] for part in fields[field]) for field in ("subject", "issuer")]
     names = [parts.get("commonName") or parts.get("organizationName") or "-" for parts in both]
     return printable("subject {}, issuer {}, expires {}".format(*names, fields["notAfter"]))

@@ -2,4 +2,14 @@
 
 Read it, and leave it as it is: `cruft update` renews it. It knows redis-py and kombu, and nothing
 of this project: neither its settings nor Celery.
+
+- url: which hosts are private.
+- pem: certificates and keys, from files or as text.
+- context: the SSL context, which trusts what a policy trusts and nothing else.
+- connection, aio: redis-py's connection classes with that context. aio is for asyncio.
+- policy: what one Redis URL means for every client.
+- transport: kombu's transport over these connections.
+
+Every private name of redis-py and kombu is in connection, aio or transport. The service's
+tests/test_connection.py and tests/test_transport.py ask living objects whether each still works.
 """

@@ -10,10 +10,17 @@ What it adds, and what kombu 5.7 does without it:
 - What cannot be read is handed to `on_unreadable`. kombu ends the worker.
 - A server that refuses is asked through a new connection the next time. kombu keeps the connection,
   also when it leads to a server that is a replica by now.
+- Connections believe the server that the policy names (connection.py), and their errors show no
+  password.
+- A process shares two connections for all that does not wait for messages. kombu opens two for each
+  thread that sends tasks.
 """
 
 import functools
 import logging
+import os
+import threading
+import weakref
 from collections import defaultdict
 from contextlib import suppress
 
@@ -21,9 +28,16 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
+from redis import BlockingConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
+from . import connection
+
 logger = logging.getLogger(__name__)
+
+# One to give a message back in a transaction, and one to look its queue up meanwhile.
+SHARED_CONNECTIONS = 2  # in each process
+WAIT = 2  # seconds for one of them to be free; with the time-outs of a connection it is 7
 
 # What Python raises where a message is not built as kombu builds it.
 MALFORMED = (
@@ -86,6 +100,8 @@ class QoS(kombu_redis.QoS):
         # Once, and only where `super()` raised before it came to this line itself.
         virtual.QoS.ack(self, delivery_tag)
         self.overdue_here[delivery_tag] = requeue
+        if isinstance(error, ResponseError):
+            self.channel.leave_server()
 
     def settle(self):
         """Tell Redis what it did not hear; RedisError where it does not hear it now either."""
@@ -114,6 +130,7 @@ class QoS(kombu_redis.QoS):
         except ResponseError as error:
             # It takes a lock, which is a write. Consuming goes on where Redis refuses only writes.
             logger.debug("Redis refuses, and is asked again: %s", error)
+            self.channel.leave_server()
 
     def restore_unacked(self, client=None):
         """Give back, when the channel ends, what was not acknowledged."""
@@ -139,8 +156,53 @@ class Client(kombu_redis.PrefixedStrictRedis):
         return reply
 
 
+# The pools of this process, for as long as a channel uses them. redis-py's pools notice a fork.
+_pools: weakref.WeakValueDictionary[str, BlockingConnectionPool] = weakref.WeakValueDictionary()
+_pools_lock = threading.Lock()
+
+
+def shared_pool(params: dict) -> BlockingConnectionPool:
+    """The pool of this process for connections with these parameters."""
+    name = repr(sorted(params.items(), key=lambda item: item[0]))
+    with _pools_lock:
+        pool = _pools.get(name)
+        if pool is None:
+            limits = {"max_connections": SHARED_CONNECTIONS, "timeout": WAIT}
+            pool = _pools[name] = BlockingConnectionPool(**params | limits)
+        return pool
+
+
+def renew_lock():
+    """In a child: the thread that held the lock when the process forked is not there."""
+    global _pools_lock
+    _pools_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=renew_lock)
+
+
 class Channel(kombu_redis.Channel):
     QoS = QoS
+    connection_class = connection.Connection
+    connection_class_ssl = connection.TLSConnection
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # kombu has sent a PING through the pool of the connections that wait for messages. A channel
+        # that only sends tasks would keep that connection, and never use it.
+        self.async_pool.disconnect(inuse_connections=False)
+
+    def _get_pool(self, asynchronous=False):
+        """kombu's own for what waits for messages, which keeps its connection busy; else shared."""
+        return super()._get_pool(True) if asynchronous else shared_pool(self._connparams())
+
+    def _disconnect_pools(self):
+        self._pool = None  # other channels use it
+        super()._disconnect_pools()
+
+    def leave_server(self):
+        """Open new connections from now on: the name of a server that refuses may lead to another."""
+        self.pool.disconnect(inuse_connections=False)
 
     def _get_client(self):
         kombu_redis.Channel._get_client(self)  # for its check of redis-py's version
@@ -172,8 +234,7 @@ class Channel(kombu_redis.Channel):
         try:
             super()._put(queue, message, **kwargs)
         except ResponseError:
-            # The name of a server that refuses may lead to another by now.
-            self.pool.disconnect()
+            self.leave_server()
             raise
 
 

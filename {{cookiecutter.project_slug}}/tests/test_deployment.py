@@ -19,13 +19,14 @@ from operations.watchdog import TAKES_NO_TASKS
 
 supervise = import_module("{{ cookiecutter.project_slug }}.supervise")
 
+URL = "rediss://:password@redis.example.com:6379/0"
 PRODUCTION = {
     "PATH": os.environ["PATH"],
     "SECRET_KEY": "a long text that is only used here, 0123456789 abcdefghijklmnop",
     "ALLOWED_HOSTS": "www.example.com",
     "DATABASE_URL": "postgres://user:password@localhost:5432/db",
     "EMAIL_URL": "smtp+tls://user:password@localhost:587",
-    "CELERY_BROKER_URL": "rediss://:password@redis.example.com:6379/0",
+    "CELERY_BROKER_URL": URL,
     "REDIS_CERT_REQS": "required",
     "REDIS_CHECK_HOSTNAME": "true",
     "REDIS_CA_CERTS": "",
@@ -74,9 +75,18 @@ class ProductionTests(SimpleTestCase):
         self.assertIn("rediss://:**@h:6379/0 ", done.stdout, done.stderr)
         self.assertIn("'ssl_check_hostname': True", done.stdout)
 
-    def test_error_pages_hide_the_passwords_in_urls(self):
-        shown = get_default_exception_reporter_filter().get_safe_settings()
-        self.assertNotIn("redis:", shown["CELERY_BROKER_URL"])
+    def test_nothing_shows_the_password_of_the_broker(self):
+        """What `celery inspect conf` and `celery report` show, and Django's error pages."""
+        code = "from celery import current_app; print(current_app.bugreport())"
+        code += "; from celery.app.utils import filter_hidden_settings as shown"
+        code += "; print(shown(dict(current_app.conf.table())))"
+        done = manage("shell", "--no-imports", "--command", code, CELERY_RESULT_BACKEND=URL)
+        self.assertIn("BROKER_TRANSPORT_OPTIONS", done.stdout, done.stderr)
+        for unwanted in (":password@", "insecure"):
+            self.assertFalse(unwanted in done.stdout + done.stderr, unwanted)
+        filtered = get_default_exception_reporter_filter()
+        with override_settings(CACHE_URL=URL):
+            self.assertNotIn("password", filtered.get_safe_settings()["CACHE_URL"])
 
     def test_a_variable_that_is_missing_is_named_in_one_line(self):
         for name, line in {

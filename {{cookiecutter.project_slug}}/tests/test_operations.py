@@ -15,9 +15,9 @@ from django.utils import timezone
 from authentication.models import User, VerificationEmail
 from operations import probes, tasks
 from operations.models import DeafWorker, Heartbeat, PutAsideMessage
+from redis_connection.policy import Policy
 
 health = import_module("{{ cookiecutter.project_slug }}.health")
-redis_tls = import_module("{{ cookiecutter.project_slug }}.redis_tls")
 
 
 class TaskTests(TestCase):
@@ -86,7 +86,7 @@ class HealthTests(TestCase):
 class DoctorTests(TestCase):
     def doctor(self, url: str) -> dict:
         out = io.StringIO()
-        with override_settings(REDIS=redis_tls.RedisTLS(url)), self.assertRaises(SystemExit) as end:
+        with override_settings(REDIS=Policy(url)), self.assertRaises(SystemExit) as end:
             call_command("doctor", json=True, stdout=out)
         self.assertEqual(end.exception.code, 1)
         return {probe["name"]: probe for probe in json.loads(out.getvalue())["probes"]}

@@ -1,8 +1,5 @@
 import os
 import socket
-import stat
-import tempfile
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from unittest import mock
@@ -27,9 +24,10 @@ class PolicyTests(SimpleTestCase):
     def test_a_verified_policy_is_the_same_for_celery_and_for_other_clients(self):
         found = policy("rediss://:secret@redis.example.com:6380/3")
         for options in (found.celery(), found.client()):
-            self.assertEqual(options["ssl_cert_reqs"], "required")
-            self.assertIs(options["ssl_check_hostname"], True)
-            self.assertNotIn("redis_connect_func", options)
+            self.assertEqual(options["socket_keepalive"], True)
+        self.assertEqual(found.celery()["ssl_cert_reqs"], "required")
+        self.assertIs(found.celery()["ssl_check_hostname"], True)
+        self.assertEqual(found.client()["trust"], found.trust)
         redis.Redis.from_url(found.url, **found.client())  # redis-py knows every option
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             tcp = found.client()["socket_keepalive_options"]
@@ -100,22 +98,5 @@ class PolicyTests(SimpleTestCase):
         self.assertIs(found.celery()["ssl_check_hostname"], False)
         self.assertIn("not verified", str(found))
         for url in ("rediss://h", "redis://h"):
-            ignored = redis_tls.RedisTLS(url, "none", ca_certs="/ca.pem")
+            ignored = redis_tls.Policy(url, "none", ca_certs="/ca.pem")
             self.assertIn("although REDIS_CA_CERTS is set", str(ignored))
-
-    def test_a_ca_without_the_host_name_check_is_enforced_before_the_password_is_sent(self):
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            file.write(PEM)
-            file.flush()
-            found = redis_tls.RedisTLS("rediss://h", check_hostname=False, ca_certs=file.name)
-            for shown, calls in ({b"a leaf", b"THE GIVEN CERTIFICATE"}, 1), ({b"a public CA"}, 0):
-                connection = mock.Mock()
-                seen = mock.patch.object(redis_tls, "_leaf_and_root", return_value=shown)
-                with seen, suppress(redis.ConnectionError):
-                    found.celery()["redis_connect_func"](connection)
-                self.assertEqual(connection.on_connect.call_count, calls)
-
-    def test_pem_text_becomes_a_file_for_this_user_alone(self):
-        path = redis_tls.pem_files.path_of(PEM.replace("\n", "\\r\\n"))
-        self.assertEqual(Path(path).read_text().strip(), PEM.strip())
-        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)

@@ -66,7 +66,7 @@ class AliasTests(SimpleTestCase):
         """A name that kombu gives up would be overridden in vain, and nobody would see it."""
         for ours in (transport.QoS, transport.Channel, transport.Client):
             new = {"__module__", "__doc__", "__init__", "QoS", "overdue", "owe", "settle", "record"}
-            new |= {"fault_of", "__qualname__", "__firstlineno__", "__static_attributes__"}
+            new |= {"fault_of", "leave_server", "__qualname__", "__firstlineno__", "__static_attributes__"}
             for name in set(vars(ours)) - new:
                 with self.subTest(ours=ours.__name__, name=name):
                     self.assertTrue(hasattr(ours.__base__, name))
@@ -197,4 +197,4 @@ class RefusalTests(SimpleTestCase):
         theirs = mock.patch("kombu.transport.redis.Channel._put", refuses)
         with theirs, self.assertRaises(ReadOnlyError):
             channel._put("celery", MESSAGE)
-        channel._pool.disconnect.assert_called_once_with()
+        channel._pool.disconnect.assert_called_once_with(inuse_connections=False)

@@ -1,10 +1,12 @@
 """The Celery app: `celery -A {{ cookiecutter.project_slug }} worker`."""
 
+import gc
 import logging.config
 import os
 
 from celery import Celery
-from celery.signals import beat_init, setup_logging, worker_ready
+from celery.app.backends import BACKEND_ALIASES
+from celery.signals import beat_init, setup_logging, worker_init, worker_ready
 from django.conf import settings
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
@@ -13,8 +15,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{{ cookiecutter.project_slug }}
 
 logger = logging.getLogger(__name__)
 
-# Before the first connection, for kombu remembers what it found here.
-TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "redis_connection.transport:Transport"
+# Before the first connection, for kombu remembers what it found here. These are for the whole
+# process: whatever opens a redis:// or rediss:// URL by kombu or Celery gets these classes.
+for _scheme in ("redis", "rediss"):
+    TRANSPORT_ALIASES[_scheme] = "redis_connection.transport:Transport"
+    BACKEND_ALIASES[_scheme] = "{{ cookiecutter.project_slug }}.results:Backend"
 
 app = Celery("{{ cookiecutter.project_slug }}")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -28,6 +33,16 @@ def use_django_logging(**kwargs):
     """Log like the web process: to stdout, in one format."""
     logging.config.dictConfig(settings.LOGGING)
     settings.REDIS.announce()
+
+
+@worker_init.connect
+def share_memory(sender, **kwargs):
+    """Before the processes are forked: what is here now stays shared with them.
+
+    A collection of garbage would else write to all of it, and so copy it in each process.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @worker_ready.connect

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.checks import Tags, Warning, register
 
 from operations import causes
+from redis_connection.transport import SHARED_CONNECTIONS
 
 
 @register(Tags.security, deploy=True)
@@ -19,12 +20,20 @@ def deployment(app_configs, **kwargs):
 
 
 def connections() -> int:
-    """Connections to Redis that web, worker, beat and /readyz hold at most, counted on a server."""
+    """Connections to Redis that this service holds at most, counted on a server.
+
+    Two more are counted in: a doctor or `celery inspect` is not refused at the plan's limit.
+    """
     results = hasattr(settings, "CELERY_RESULT_BACKEND")
-    web = settings.WEB_CONCURRENCY * (settings.WEB_THREADS * (4 if results else 2) + 1)
-    worker = 4 if settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL else 2
-    worker += settings.CELERY_WORKER_CONCURRENCY + 1 if results else 0
-    return web + worker + 2  # beat
+    web = SHARED_CONNECTIONS + 1  # of /readyz
+    worker = SHARED_CONNECTIONS + 1  # that waits for tasks
+    if settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL:
+        worker += 1  # that waits for commands
+    if results:
+        web += settings.WEB_THREADS
+        worker += settings.CELERY_WORKER_CONCURRENCY + 1
+    beat = 1
+    return settings.WEB_CONCURRENCY * web + worker + beat + 2
 
 
 def variables():

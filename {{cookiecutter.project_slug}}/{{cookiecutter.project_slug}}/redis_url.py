@@ -1,16 +1,11 @@
 """A Redis URL, read strictly: what kombu or redis-py would misread is refused in one line."""
 
-import ipaddress
 import re
 from urllib.parse import parse_qsl, urlsplit
 
 from .environment import Refused
 
 SCHEMES = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
-PRIVATE_NETWORKS = [
-    ipaddress.ip_network(block)
-    for block in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7")
-]
 # Plain ASCII: to a resolver the one character of an ideographic full stop is a dot.
 HOST = re.compile(r"[a-f0-9:.]*:[a-f0-9:.]*|[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
@@ -56,13 +51,3 @@ def read_url(name: str, text: str, cert_reqs: str, databases: int) -> tuple[str,
         )
     # kombu would split the URL at a semicolon.
     return f"{scheme}://{parts.netloc.replace(';', '%3B')}/{database}", host
-
-
-def is_private(host: str) -> bool:
-    """By name and address only: nothing is looked up."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        name = host[0].isalpha()  # 134744072 and 0x08080808 are addresses
-        return name and ("." not in host or host.endswith((".internal", ".local", ".flycast")))
-    return any(address in network for network in PRIVATE_NETWORKS)

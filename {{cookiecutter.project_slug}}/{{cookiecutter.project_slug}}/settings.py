@@ -9,6 +9,8 @@ from pathlib import Path
 
 import environ
 
+from redis_connection import policy
+
 from . import redis_tls
 from .environment import Environment, Refused
 
@@ -166,7 +168,7 @@ STDOUT = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "forma
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"class": f"{__package__}.debug.HideArguments", "format": LOG_FORMAT}},
+    "formatters": {"line": {"format": LOG_FORMAT}},
     "handlers": {"stdout": STDOUT},
     "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     # Django's own handlers would write a second time, or by e-mail.
@@ -179,6 +181,7 @@ LOGGING = {
 REDIS_URL_NAME = env.first_set("CELERY_BROKER_URL", "{{ cookiecutter.__url_env }}")
 REDIS_URL_IS_SET = bool(env.text(REDIS_URL_NAME))
 REDIS = redis_tls.from_environment(env, REDIS_URL_NAME, production=not DEBUG)
+REDIS.register()
 
 REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS", "0")  # 0: not known
 
@@ -191,19 +194,18 @@ REDIS_PREFIX = "{" + __package__ + "}:"
 for _name in ("BROKER_URL", "CELERY_BROKER", "RESULT_BACKEND"):
     if env.text(_name):  # `celery` reads it, and overwrites CELERY_BROKER_URL for its process
         raise Refused(f"{_name} would give the worker another Redis than the web's: unset it.")
-CELERY_BROKER_URL = REDIS.url
-# Celery prefers these variables, as they were written, to the settings.
-for _name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+# In variables, which Celery prefers: of a setting named CELERY_BROKER_URL, `celery inspect conf`
+# and `celery report` would show the password.
+os.environ["CELERY_BROKER_URL"] = REDIS.url
+for _name in ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
     if _name in os.environ:
         os.environ[_name] = REDIS.url
 CELERY_BROKER_USE_SSL = REDIS.celery()
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": REDIS_PREFIX,
-    **redis_tls.KEEPALIVE,
-    # Without these a worker or a web request waits for ever on a connection that went silent.
-    "socket_timeout": redis_tls.TIMEOUT,
-    "socket_connect_timeout": redis_tls.TIMEOUT,
-    "health_check_interval": redis_tls.HEALTH_CHECK,
+    # With time-outs: a worker or a web request would else wait for ever on a connection that went
+    # silent.
+    **policy.OPTIONS,
     # Seconds until an unacknowledged task is given to another worker: above the time limits.
     "visibility_timeout": 3600,
     # One command per interval while idle: 10 where each is billed. A silent network drop may
@@ -231,10 +233,11 @@ if env.text("CELERY_RESULT_BACKEND"):
     RESULTS = redis_tls.from_environment(env, "CELERY_RESULT_BACKEND", production=not DEBUG)
     if RESULTS.encrypted != REDIS.encrypted:
         raise Refused(f"CELERY_RESULT_BACKEND and {REDIS_URL_NAME} must both be rediss:// or not.")
+    RESULTS.register()
     CELERY_RESULT_BACKEND = os.environ["CELERY_RESULT_BACKEND"] = RESULTS.url
     CELERY_REDIS_BACKEND_USE_SSL = RESULTS.celery()
-    CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = redis_tls.TIMEOUT
-    CELERY_REDIS_BACKEND_HEALTH_CHECK_INTERVAL = redis_tls.HEALTH_CHECK
+    CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = policy.TIMEOUT
+    CELERY_REDIS_BACKEND_HEALTH_CHECK_INTERVAL = policy.HEALTH_CHECK
     # The default is 19 s of retries inside .delay().
     RETRY = {"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5}
     CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {

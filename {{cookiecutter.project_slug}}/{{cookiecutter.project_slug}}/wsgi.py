@@ -1,5 +1,6 @@
 """The WSGI callable, `application`."""
 
+import gc
 import os
 
 from django.conf import settings
@@ -9,3 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{{ cookiecutter.project_slug }}
 
 application = get_wsgi_application()
 settings.REDIS.announce()
+
+# What is here now stays: a collection of garbage need not look through it again.
+gc.collect()
+gc.freeze()

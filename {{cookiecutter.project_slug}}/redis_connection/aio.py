@@ -1,0 +1,49 @@
+"""The connections of connection.py for asyncio: `redis.asyncio`, Channels.
+
+Overridden of redis-py: `SSLConnection._connection_arguments`, which makes a new context, `_connect`
+and `on_connect_check_health`.
+"""
+
+import ssl
+
+from redis.asyncio import connection as theirs
+from redis.exceptions import RedisError
+
+from . import context
+from .connection import remove_secret, trust_of
+from .context import Trust
+
+
+class WithoutSecrets:
+    """Logs in like the class behind it, but no error of that has the password in it."""
+
+    async def on_connect_check_health(self, check_health: bool = True):
+        try:
+            await super().on_connect_check_health(check_health)
+        except RedisError as error:
+            remove_secret(error, self.password)
+            raise
+
+
+class Connection(WithoutSecrets, theirs.Connection):
+    """For redis://."""
+
+
+class TLSConnection(WithoutSecrets, theirs.SSLConnection):
+    """For rediss://. Of the options that redis-py has for TLS, which it takes, it uses none."""
+
+    def __init__(self, *, trust: Trust | None = None, **options):
+        super().__init__(**options)
+        self.trust = trust or trust_of(self.host, self.port)
+
+    def _connection_arguments(self):
+        # Not super(), which would make a context from the options.
+        arguments = theirs.Connection._connection_arguments(self)
+        return arguments | {"ssl": context.context_of(self.trust)}
+
+    async def _connect(self):
+        try:
+            await super()._connect()
+        except ssl.SSLCertVerificationError as error:
+            context.name_the_pin(self.trust, error)
+            raise

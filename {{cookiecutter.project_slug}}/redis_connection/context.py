@@ -1,0 +1,258 @@
+"""The SSL context of a connection: it trusts what its policy trusts, and nothing else.
+
+OpenSSL then refuses a wrong server inside the handshake, before anything is sent. A context is made
+once and shared by all connections: making one reads the system's CAs, which takes 17 ms of CPU.
+"""
+
+import functools
+import logging
+import os
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import pem
+
+logger = logging.getLogger(__name__)
+
+NOT_ISSUED = "the server's certificate was not issued by REDIS_CA_CERTS"
+
+# OpenSSL's numbers (openssl/x509_vfy.h), for which the ssl module has no names.
+CHECK_SELF_SIGNED = 0x4000  # X509_V_FLAG_CHECK_SS_SIGNATURE
+NO_CHECK_TIME = 0x20_0000  # X509_V_FLAG_NO_CHECK_TIME
+# X509_V_ERR_*: no issuer was found, or the end of the chain is not trusted, or did not sign itself.
+UNTRUSTED = (2, 7, 18, 19, 20, 21)
+
+# Where distributions keep the CAs of the system. Python itself may look elsewhere, or nowhere.
+FILES_OF_CAS = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL, Amazon Linux
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # macOS, Alpine
+    "/opt/homebrew/etc/openssl@3/cert.pem",
+    "/usr/local/etc/openssl@3/cert.pem",
+)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whom a connection believes, and how it shows who it is. Each file: a path, or PEM text."""
+
+    cert_reqs: str = "required"  # or optional, or none
+    check_hostname: bool = True
+    ca_certs: str = field(default="", repr=False)
+    certfile: str = field(default="", repr=False)
+    keyfile: str = field(default="", repr=False)
+
+    @property
+    def verified(self) -> bool:
+        return self.cert_reqs != "none"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether nothing but REDIS_CA_CERTS is trusted, for it stands in for the host name."""
+        return self.verified and not self.check_hostname
+
+
+# For a server that no policy names: the CAs of the system, and the host name.
+SYSTEM = Trust()
+
+
+def make_context(trust: Trust) -> ssl.SSLContext:
+    """A new context. OSError (ssl.SSLError, too) if a file cannot be used."""
+    if trust.pinned:
+        # Unlike create_default_context() it begins with no CA at all.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(cadata=b"".join(pins_in(pem.text_of(trust.ca_certs))))
+        context.verify_flags |= CHECK_SELF_SIGNED
+    else:
+        context = ssl.create_default_context()
+        context.check_hostname = trust.verified
+        if trust.verified and trust.ca_certs:
+            context.load_verify_locations(cadata=pem.text_of(trust.ca_certs))
+    context.verify_mode = ssl.VerifyMode[f"CERT_{trust.cert_reqs.upper()}"]
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if trust.verified and trust.ca_certs:
+        # The certificate itself may be given, and a CA made with a plain `openssl req`.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if trust.certfile:
+        load_client_certificate(context, trust)
+    return context
+
+
+def load_client_certificate(context: ssl.SSLContext, trust: Trust):
+    certificate, key = pem.text_of(trust.certfile), pem.text_of(trust.keyfile)
+    with pem.readable(certificate) as certfile, pem.readable(key) as keyfile:
+        context.load_cert_chain(certfile, keyfile, password="")
+
+
+_contexts: dict[Trust, tuple[ssl.SSLContext, tuple]] = {}
+_unreadable: dict[Trust, tuple] = {}  # the state of the files that was complained of
+
+
+def context_of(trust: Trust) -> ssl.SSLContext:
+    """The context, made anew if a file has changed: a renewed CA counts from the next connection.
+
+    A file that cannot be used any more is logged once, and what it held stays trusted. OSError if
+    there is no context yet.
+    """
+    now = state_of_files(trust)
+    context, before = _contexts.get(trust, (None, None))
+    if context and (before == now or _unreadable.get(trust) == now):
+        return context
+    try:
+        # Two threads may both make one. A lock here could be held for ever in a forked process.
+        made = make_context(trust)
+    except (OSError, ValueError) as error:
+        if context is None:
+            raise
+        _unreadable[trust] = now
+        text = "a certificate or key has changed and cannot be used, the old one stays: %s"
+        logger.error(text, error)
+        return context
+    _contexts[trust] = made, now
+    return made
+
+
+def state_of_files(trust: Trust) -> tuple:
+    """What differs after any of the files was changed or replaced."""
+    return tuple(
+        state_of(given)
+        for given in (trust.ca_certs, trust.certfile, trust.keyfile)
+        if given and not pem.is_text(given)
+    )
+
+
+def state_of(path: str) -> tuple | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def wrap(trust: Trust, sock, host: str) -> ssl.SSLSocket:
+    """The socket after the handshake; OSError if the server is not trusted."""
+    try:
+        return context_of(trust).wrap_socket(sock, server_hostname=host)
+    except ssl.SSLCertVerificationError as error:
+        name_the_pin(trust, error)
+        raise
+
+
+def name_the_pin(trust: Trust, error: ssl.SSLCertVerificationError):
+    """Say in OpenSSL's error which variable it is about."""
+    if trust.pinned and error.verify_code in UNTRUSTED:
+        error.strerror = f"{error.strerror}: {NOT_ISSUED}"
+        error.args = (error.args[0], error.strerror)
+
+
+def believing(certificate: bytes) -> ssl.SSLContext:
+    """A context for this one certificate (DER), even if it has expired: to read its fields."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
+    return context
+
+
+# Pins: certificates that are trusted in place of the host name
+
+
+class NoPin(ValueError):
+    """None of the certificates can stand in for the host name, or one of them signs for anybody."""
+
+
+def pins_in(text: str) -> list[bytes]:
+    """The certificates (DER) of the PEM text that are pins: those of servers, and of root CAs.
+
+    A CA between root and server is none. It often comes along with the server's certificate, and
+    may sign for anybody. NoPin if none is left, or if one is a public CA.
+    """
+    found = certificates_with_subjects(pem.certificates_in(text))
+    pins = [der for der, ca in found.items() if ca is None or is_root(der, ca)]
+    if not pins:
+        raise NoPin("holds a CA between root and server only")
+    cas = {der for der, ca in found.items() if ca}
+    if cas and not cas_of_the_system():
+        raise NoPin("holds a CA, and no list of public CAs is on this machine to compare it with")
+    if cas & cas_of_the_system():
+        raise NoPin("holds a public CA")
+    return pins
+
+
+def certificates_with_subjects(certificates: list[bytes]) -> dict[bytes, dict | None]:
+    """{DER: its fields as in SSLSocket.getpeercert(), but None for a server's certificate}."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for der in certificates:
+        context.load_verify_locations(cadata=der)
+    # Both lists have the CAs only, in one order.
+    cas = dict(zip(context.get_ca_certs(True), context.get_ca_certs(), strict=True))
+    return {der: cas.get(der) for der in certificates}
+
+
+def is_root(der: bytes, fields: dict) -> bool:
+    """Whether the CA names itself as its issuer, by name and by the identifier of its key.
+
+    That it also has signed itself, OpenSSL tries in the handshake (CHECK_SELF_SIGNED).
+    """
+    if fields["subject"] != fields["issuer"]:
+        return False
+    # RFC 5280, 4.2.1.1: a sequence, whose first part has the tag 0 if it identifies the key.
+    issuer = extension(der, AUTHORITY_KEY_IDENTIFIER)
+    return not issuer or contents(issuer) == contents(extension(der, SUBJECT_KEY_IDENTIFIER))
+
+
+SUBJECT_KEY_IDENTIFIER = b"\x06\x03\x55\x1d\x0e"
+AUTHORITY_KEY_IDENTIFIER = b"\x06\x03\x55\x1d\x23"
+
+
+def extension(der: bytes, identifier: bytes) -> bytes:
+    """The value of an extension of the certificate; empty if there is none.
+
+    For the two that identify keys, without the outer sequence that the one of the issuer has.
+    """
+    _, _, rest = der.partition(identifier)
+    value = contents(rest.removeprefix(b"\x01\x01\xff"))  # which says that it is critical
+    return contents(value) if value[:1] == b"\x30" else value
+
+
+def contents(der: bytes) -> bytes:
+    """What the first element holds; empty if there is none."""
+    if len(der) < 2:
+        return b""
+    size, start = der[1], 2
+    if size > 0x7F:  # then it is the number of bytes that have the size
+        start += size - 0x80
+        size = int.from_bytes(der[2:start])
+    return der[start : start + size]
+
+
+@functools.cache
+def cas_of_the_system() -> set[bytes]:
+    """All CAs (DER) that a client on this machine could trust; empty if no list is found."""
+    paths = ssl.get_default_verify_paths()
+    files = {paths.cafile, paths.openssl_cafile, *FILES_OF_CAS} - {None, ""}
+    folders = {"/etc/ssl/certs", paths.openssl_capath, *(paths.capath or "").split(os.pathsep)}
+    candidates = [Path(file) for file in files]
+    for folder in filter(None, folders):
+        candidates += entries_of(Path(folder))
+    found = set(ssl.create_default_context().get_ca_certs(True))
+    return found.union(*map(cas_in_file, candidates))
+
+
+def entries_of(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def cas_in_file(file: Path) -> set[bytes]:
+    try:
+        return set(pem.certificates_in(pem.text_of(str(file)))) if file.is_file() else set()
+    except (OSError, ValueError):
+        return set()

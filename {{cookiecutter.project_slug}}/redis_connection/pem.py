@@ -1,0 +1,50 @@
+"""Certificates and keys in PEM form: given as the path of a file, or as its text."""
+
+import os
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+KEY = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----")
+
+
+def is_text(given: str) -> bool:
+    return "-----BEGIN" in given
+
+
+def text_of(given: str) -> str:
+    r"""The PEM text, given a path or the text itself (with real or literal `\n` or `\r\n`).
+
+    Raises OSError if the file cannot be read.
+    """
+    if is_text(given):
+        return given.replace("\\r", "").replace("\\n", "\n") + "\n"
+    return Path(given).read_text(encoding="ascii", errors="replace")
+
+
+def certificates_in(text: str) -> list[bytes]:
+    """Each certificate of the text, as DER; ValueError if one is damaged."""
+    return [ssl.PEM_cert_to_DER_cert(pem) for pem in CERTIFICATE.findall(text)]
+
+
+@contextmanager
+def readable(text: str) -> Iterator[str]:
+    """A path to read the text from once. No file is made, so none can be left behind.
+
+    OpenSSL takes certificates of clients and their keys from a path only.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("pem")
+        os.write(descriptor, text.encode("ascii", "replace"))
+    else:
+        # A pipe holds it until it is read: what a chain and its key need is far below 64 KiB.
+        descriptor, end = os.pipe()
+        os.write(end, text.encode("ascii", "replace"))
+        os.close(end)
+    try:
+        yield f"/dev/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
