@@ -45,7 +45,7 @@ PACKAGE = [
     "redis_tls",
 ]
 MODULES = {
-    "my_service": [*PACKAGE, "redis_url", "settings", "supervise", "urls", "wsgi"],
+    "my_service": [*PACKAGE, "redis_url", "results", "settings", "supervise", "urls", "wsgi"],
     "authentication": ["__init__", "admin", "delivery", "email_utils", "forms", "links", "models"]
     + ["smtp", "urls", "views"],
     "authentication/migrations": ["__init__", "0001_initial"],
@@ -54,9 +54,10 @@ MODULES = {
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],
-    "redis_connection": ["__init__", "transport"],
-    "tests": ["__init__", "test_deployment", "test_mail", "test_operations", "test_redis_tls"]
-    + ["test_registration", "test_transport", "test_worker"],
+    "redis_connection": ["__init__", "aio", "connection", "context", "pem", "policy", "transport"]
+    + ["url", "x509"],
+    "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_mail"]
+    + ["test_operations", "test_redis_tls", "test_registration", "test_transport", "test_worker"],
 }
 FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names} | {
     ".env.example",

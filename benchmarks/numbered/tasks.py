@@ -24,6 +24,12 @@ def numbered(number, seconds=0):
 
 
 @shared_task
+def forward(number):
+    """Send another task, from the process that runs this one."""
+    numbered.delay(number)
+
+
+@shared_task
 def poison(number):
     """Kill the process that runs it."""
     note(number, "started")

@@ -103,7 +103,7 @@ def doctor_is_content(place, row, policy):
 
 def says_its_policy(service, row):
     """Web, worker and beat say it once each when they start, and loudly if it is weak."""
-    said = re.findall(r"^.* [a-z_]+\.redis_tls: .*$", service.output(), re.MULTILINE)
+    said = re.findall(r"^.* redis_connection\.policy: .*$", service.output(), re.MULTILINE)
     policy = re.escape(effective_verification(row))
     line = rf"\S+ \S+ {level(row)} MainProcess\[(\d+)\] .*: {policy}"
     assert len({re.fullmatch(line, text)[1] for text in said}) == len(said) == 3, said

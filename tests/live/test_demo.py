@@ -24,7 +24,8 @@ PROOFS = (
     r"password sent to it: +0 bytes followed that handshake",
 )
 PACKAGE = "{{cookiecutter.project_slug}}/"
-UNVERIFIED = '{"ssl_cert_reqs": "none", "ssl_check_hostname": False}'
+POLICY = "redis_connection/policy.py"
+UNVERIFIED = 'Trust("none", False)'
 # {what is wrong: (file of the service, text, its replacement, what the demo says)}
 BROKEN = {
     "without a worker": (
@@ -34,21 +35,21 @@ BROKEN = {
         "celery_worker",
     ),
     "doctor not verified": (
-        PACKAGE + "redis_tls.py",
-        re.compile(r"return options \| self\._ssl\(\) if"),
-        f"return options | self._ssl() | {UNVERIFIED} if",
+        POLICY,
+        re.compile(r'connection\.TLSConnection, "trust": self\.trust'),
+        f'connection.TLSConnection, "trust": {UNVERIFIED}',
         "the doctor accepted a certificate of another CA",
     ),
     "worker not verified": (
-        PACKAGE + "redis_tls.py",
-        re.compile(r"return KEEPALIVE \| self\._ssl\(\) if"),
-        f"return KEEPALIVE | self._ssl() | {UNVERIFIED} if",
+        POLICY,
+        re.compile(r"parts\.port, self\.trust\)"),
+        f"parts.port, {UNVERIFIED})",
         "Celery accepted a certificate of another CA",
     ),
     "not in the worker": (
         PACKAGE + "settings.py",
-        re.compile(r"^CELERY_BROKER_URL = ", re.MULTILINE),
-        "CELERY_TASK_ALWAYS_EAGER = True\nCELERY_BROKER_URL = ",
+        re.compile(r"^CELERY_BROKER_USE_SSL = ", re.MULTILINE),
+        "CELERY_TASK_ALWAYS_EAGER = True\nCELERY_BROKER_USE_SSL = ",
         "the task ran in process",
     ),
 }

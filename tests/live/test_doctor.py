@@ -716,8 +716,10 @@ def test_beat_is_silent(place, server, worker):
 def test_a_queue_without_a_consumer(place, server, worker, tmp_path):
     project = place.copy(tmp_path).project
     project.settings = place.project.settings
-    routes = 'CELERY_TASK_ROUTES = {"authentication.*": {"queue": "mail"}}\n\nCELERY_BROKER_URL ='
-    change_settings(project, "CELERY_BROKER_URL =", routes)
+    routes = (
+        'CELERY_TASK_ROUTES = {"authentication.*": {"queue": "mail"}}\n\nCELERY_BROKER_USE_SSL ='
+    )
+    change_settings(project, "CELERY_BROKER_USE_SSL =", routes)
     worker(project)
     code, probes = project.doctor(env={"REDIS_URL": server.url()})
     assert code == 1

@@ -151,47 +151,57 @@ def test_the_pin_and_not_the_name_identifies_the_server(provider, strictness, de
         assert meeting.server.commands_seen()["hello"] > 0
 
 
-# What verification rests on, each taken away in redis_tls.py: the matrix above must notice.
-NAME_CHECK = '"ssl_check_hostname": self.verified and self.check_hostname'
-NO_NAME_CHECK = '"ssl_check_hostname": False'
+# What verification rests on, each taken away in a file: the matrix above must notice.
+CONTEXT = "redis_connection/context.py"
+NAME_CHECK = {"context.check_hostname = trust.verified": "context.check_hostname = False"}
 WEAKENED = {
     "the host name is not compared": (
         "self_hosted",
         ["wrong host", "public CA, another host"],
-        {NAME_CHECK: NO_NAME_CHECK},
+        CONTEXT,
+        NAME_CHECK,
     ),
     "the pin is not checked": (
         "memorystore_redis",
         ["public CA, another host"],
-        {'options["redis_connect_func"] = self._connect': "pass"},
+        CONTEXT,
+        {
+            "trusting_the_pins(trust) if trust.pinned else trusting_the_system(trust)": (
+                "trusting_the_system(trust)\n    context.check_hostname = trust.check_hostname"
+            )
+        },
     ),
     "no certificate is verified": (
         "self_hosted",
         list(WRONG_CERTIFICATE),
-        {'"ssl_cert_reqs": self.cert_reqs': '"ssl_cert_reqs": "none"', NAME_CHECK: NO_NAME_CHECK},
+        CONTEXT,
+        {'ssl.VerifyMode[f"CERT_{trust.cert_reqs.upper()}"]': "ssl.CERT_NONE", **NAME_CHECK},
     ),
     "old TLS is spoken": (
         "upstash",
         ["TLS 1.1 only"],
+        CONTEXT,
         {
-            '"ssl_min_version": ssl.TLSVersion.TLSv1_2': (
-                '"ssl_min_version": ssl.TLSVersion.TLSv1, "ssl_ciphers": "DEFAULT@SECLEVEL=0"'
+            "context.minimum_version = ssl.TLSVersion.TLSv1_2": (
+                "context.minimum_version = ssl.TLSVersion.TLSv1"
+                "; context.set_ciphers('DEFAULT@SECLEVEL=0')"
             )
         },
     ),
     "no TLS is spoken": (
         "upstash",
         ["plain port"],
-        {"RedisTLS(url,": 'RedisTLS(url.replace("rediss:", "redis:"),'},
+        "{slug}/redis_tls.py",
+        {"Policy(url,": 'Policy(url.replace("rediss:", "redis:"),'},
     ),
 }
 
 
 @pytest.mark.parametrize("weakness", WEAKENED)
 def test_a_weaker_service_would_be_caught(weakness, deployment, tables, tmp_path):
-    provider, kinds, changes = WEAKENED[weakness]
+    provider, kinds, file, changes = WEAKENED[weakness]
     place = deployment(provider).copy(tmp_path / "weaker")
-    change(place.project.path / place.project.slug / "redis_tls.py", changes)
+    change(place.project.path / file.format(slug=place.project.slug), changes)
     with Meeting(place, kinds, "required", tables) as meeting:
         assert list(meeting.problems(Encounter.refused)) == kinds
         assert all(front.application_bytes for front in meeting.fronts.values())

@@ -115,11 +115,12 @@ def test_without_the_pin_the_public_certificate_would_do(
 ):
     """The proof that the matrix above can go red: a CA alone, as redis-py takes it."""
     place = deployment("heroku").copy(tmp_path)
-    path = place.project.path / place.project.slug / "redis_tls.py"
+    path = place.project.path / "redis_connection" / "context.py"
     text = path.read_text()
-    line = 'options["redis_connect_func"] = self._connect'
+    line = "trusting_the_pins(trust) if trust.pinned else trusting_the_system(trust)"
     assert text.count(line) == 1
-    path.write_text(text.replace(line, "pass"))
+    beside = "trusting_the_system(trust)\n    context.check_hostname = trust.check_hostname"
+    path.write_text(text.replace(line, beside))
     server = redis_server(certificates.of_public)
     place.configure("redis://localhost")
     given = {"urls": {"public CA": server.url()}, "pins": {"own CA": str(certificates.own.pem)}}

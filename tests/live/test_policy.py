@@ -7,6 +7,7 @@ import pytest
 
 from tests.live.asking import report_of
 from tests.live.deployments import PASSWORD
+from tests.support.processes import Failed
 
 pytestmark = pytest.mark.live
 CLIENTS = {"broker, written", "broker, read", "broker, awaited"}
@@ -74,7 +75,9 @@ def differences(options):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_every_client_connects_with_the_same_options(policy, deployment, server, settings_of):
+def test_every_client_connects_with_the_same_options(
+    policy, deployment, server, settings_of, certificates
+):
     kind, _ = POLICIES[policy]
     right = server(kind)
     place = deployment("self_hosted")
@@ -90,28 +93,35 @@ def test_every_client_connects_with_the_same_options(policy, deployment, server,
         assert set(mine) < set(others)
         options["results"]["socket_keepalive_options"] = others
     assert differences(options) == set()
-    assert {found["class"] for found in options.values()} == {"plain" if kind == "plain" else "TLS"}
+    assert {found["encrypted"] for found in options.values()} == {kind != "plain"}
+    assert {found["class"] for found in options.values()} == {"redis_connection.connection"}
     # Each client was let in, with the password.
     assert right.commands_seen()["ping"] >= len(CLIENTS)
     if kind != "plain":
         wanted = "NONE" if policy == "not verified" else "REQUIRED"
-        assert f"CERT_{wanted}" in options["results"]["cert_reqs"]
+        assert f"CERT_{wanted}" in options["results"]["verify_mode"]
+        assert "TLSv1_2" in options["results"]["minimum_version"]
         names = policy in ("CA of the system", "own CA", "client certificate")
         assert options["results"]["check_hostname"] == str(names)
-        assert (options["results"]["redis_connect_func"] != "None") == (policy == "pinned")
+        # Whom it trusts besides the system's CAs, or in their place.
+        trusts_the_system = certificates.public.name in options["results"]["get_ca_certs"]
+        assert trusts_the_system == (policy != "pinned")
 
 
-# {the client that gets another option: (as settings.py sets it, one thing changed)}
+# {the client that gets another option: (file, a line of it, the line with one thing changed)}
 BROKEN = {
     "results": (
-        "CELERY_REDIS_BACKEND_USE_SSL = RESULTS.celery()",
-        "CELERY_REDIS_BACKEND_USE_SSL = {**RESULTS.celery(), 'ssl_min_version': None}",
+        "celery.py",
+        "BACKEND_ALIASES[_scheme] = ",
+        "_unused = ",
     ),
     "broker, read": (
-        "CELERY_BROKER_USE_SSL = REDIS.celery()",
-        "CELERY_BROKER_USE_SSL = {**REDIS.celery(), 'ssl_check_hostname': False}",
+        "celery.py",
+        "TRANSPORT_ALIASES[_scheme] = ",
+        "_unused = ",
     ),
     "broker, awaited": (
+        "settings.py",
         "CELERY_BROKER_USE_SSL = REDIS.celery()",
         "CELERY_BROKER_USE_SSL = {**REDIS.celery(), 'socket_keepalive_options': {}}",
     ),
@@ -126,9 +136,9 @@ def test_a_client_with_other_options_would_be_seen(client, deployment, server, t
     assert client in {client for client, _ in differences(options_of(broken))}
 
 
-def changed(place, old, new):
-    """The deployment with one line of its settings.py changed."""
-    path = place.project.path / place.project.slug / "settings.py"
+def changed(place, file, old, new):
+    """The deployment with one line of that file changed."""
+    path = place.project.path / place.project.slug / file
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
@@ -152,16 +162,23 @@ def test_celery_variables_cannot_lead_to_another_server(deployment, server, impo
 
 
 def test_without_the_settings_they_would_lead_there(deployment, server, impostor, tmp_path):
-    """The proof that the impostor above is reached by whoever believes these variables."""
+    """The proof that the impostor above is reached by whoever believes these variables.
+
+    Even then it is not believed: the policy is that of another server.
+    """
     front, _ = impostor("another CA")
-    names = '("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")'
+    names = '("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")'
     broken = changed(
-        deployment("self_hosted").copy(tmp_path), f"for _name in {names}", "for _name in ()"
+        deployment("self_hosted").copy(tmp_path),
+        "settings.py",
+        f"for _name in {names}",
+        "for _name in ()",
     )
-    broken.configure(server("own").url(), **urls_of_impostor(front))
-    found = options_of(broken, "write")
-    assert {options["host"] for options in found.values()} == {f"localhost {front.port}"}
-    assert front.application_bytes
+    broken.configure(server("own").url(), REDIS_CERT_REQS="none", **urls_of_impostor(front))
+    with pytest.raises(Failed, match="CERTIFICATE_VERIFY_FAILED"):
+        options_of(broken, "write")
+    assert front.connections
+    assert front.application_bytes == 0
 
 
 @pytest.mark.parametrize("name", ["BROKER_URL", "CELERY_BROKER", "CELERY_BROKER_URL"])

@@ -4,7 +4,7 @@ Read it, and leave it as it is: `cruft update` renews it. It knows redis-py and 
 of this project: neither its settings nor Celery.
 
 - url: which hosts are private.
-- pem: certificates and keys, from files or as text.
+- pem: certificates and keys, from files or as text. x509: whether a CA is the end of a chain.
 - context: the SSL context, which trusts what a policy trusts and nothing else.
 - connection, aio: redis-py's connection classes with that context. aio is for asyncio.
 - policy: what one Redis URL means for every client.

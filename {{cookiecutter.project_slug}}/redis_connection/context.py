@@ -11,7 +11,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import pem
+from . import pem, x509
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,8 @@ NOT_ISSUED = "the server's certificate was not issued by REDIS_CA_CERTS"
 CHECK_SELF_SIGNED = 0x4000  # X509_V_FLAG_CHECK_SS_SIGNATURE
 NO_CHECK_TIME = 0x20_0000  # X509_V_FLAG_NO_CHECK_TIME
 # X509_V_ERR_*: no issuer was found, or the end of the chain is not trusted, or did not sign itself.
-UNTRUSTED = (2, 7, 18, 19, 20, 21)
+# Not a server's own self-signed certificate (18), of which OpenSSL says so in plain words.
+UNTRUSTED = (2, 7, 19, 20, 21)
 
 # Where distributions keep the CAs of the system. Python itself may look elsewhere, or nowhere.
 FILES_OF_CAS = (
@@ -60,26 +61,39 @@ SYSTEM = Trust()
 
 
 def make_context(trust: Trust) -> ssl.SSLContext:
-    """A new context. OSError (ssl.SSLError, too) if a file cannot be used."""
-    if trust.pinned:
-        # Unlike create_default_context() it begins with no CA at all.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.load_verify_locations(cadata=b"".join(pins_in(pem.text_of(trust.ca_certs))))
-        context.verify_flags |= CHECK_SELF_SIGNED
-    else:
-        context = ssl.create_default_context()
-        context.check_hostname = trust.verified
-        if trust.verified and trust.ca_certs:
-            context.load_verify_locations(cadata=pem.text_of(trust.ca_certs))
+    """A new context. OSError (ssl.SSLError, too) or ValueError if a file cannot be used."""
+    context = trusting_the_pins(trust) if trust.pinned else trusting_the_system(trust)
     context.verify_mode = ssl.VerifyMode[f"CERT_{trust.cert_reqs.upper()}"]
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if trust.verified and trust.ca_certs:
-        # The certificate itself may be given, and a CA made with a plain `openssl req`.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if trust.certfile:
         load_client_certificate(context, trust)
+    return context
+
+
+def trusting_the_system(trust: Trust) -> ssl.SSLContext:
+    """The CAs of the system and, beside them, those in REDIS_CA_CERTS."""
+    context = ssl.create_default_context()
+    context.check_hostname = trust.verified
+    if trust.verified and trust.ca_certs:
+        context.load_verify_locations(cadata=pem.text_of(trust.ca_certs))
+        # The certificate of the server may be given, too.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        # A CA that a plain `openssl req` has made lacks what the strict rules ask for.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def trusting_the_pins(trust: Trust) -> ssl.SSLContext:
+    """REDIS_CA_CERTS and no other CA, whatever the server's host name."""
+    # Unlike create_default_context() it begins with no CA at all, and without the strict rules.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    pins = pins_in(pem.text_of(trust.ca_certs))
+    context.load_verify_locations(cadata=b"".join(pins))
+    context.verify_flags |= CHECK_SELF_SIGNED
+    if not all(certificates_with_subjects(pins).values()):
+        # One is the certificate of a server. Where all are CAs, a chain has to end in a root.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
@@ -195,40 +209,14 @@ def certificates_with_subjects(certificates: list[bytes]) -> dict[bytes, dict | 
 
 
 def is_root(der: bytes, fields: dict) -> bool:
-    """Whether the CA names itself as its issuer, by name and by the identifier of its key.
+    """Whether the CA names itself as its issuer.
 
     That it also has signed itself, OpenSSL tries in the handshake (CHECK_SELF_SIGNED).
     """
-    if fields["subject"] != fields["issuer"]:
+    try:
+        return fields["subject"] == fields["issuer"] and x509.names_itself_as_issuer(der)
+    except (ValueError, IndexError):
         return False
-    # RFC 5280, 4.2.1.1: a sequence, whose first part has the tag 0 if it identifies the key.
-    issuer = extension(der, AUTHORITY_KEY_IDENTIFIER)
-    return not issuer or contents(issuer) == contents(extension(der, SUBJECT_KEY_IDENTIFIER))
-
-
-SUBJECT_KEY_IDENTIFIER = b"\x06\x03\x55\x1d\x0e"
-AUTHORITY_KEY_IDENTIFIER = b"\x06\x03\x55\x1d\x23"
-
-
-def extension(der: bytes, identifier: bytes) -> bytes:
-    """The value of an extension of the certificate; empty if there is none.
-
-    For the two that identify keys, without the outer sequence that the one of the issuer has.
-    """
-    _, _, rest = der.partition(identifier)
-    value = contents(rest.removeprefix(b"\x01\x01\xff"))  # which says that it is critical
-    return contents(value) if value[:1] == b"\x30" else value
-
-
-def contents(der: bytes) -> bytes:
-    """What the first element holds; empty if there is none."""
-    if len(der) < 2:
-        return b""
-    size, start = der[1], 2
-    if size > 0x7F:  # then it is the number of bytes that have the size
-        start += size - 0x80
-        size = int.from_bytes(der[2:start])
-    return der[start : start + size]
 
 
 @functools.cache

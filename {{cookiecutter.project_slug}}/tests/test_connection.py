@@ -56,6 +56,10 @@ def store(policy: Policy):
 CLIENTS = (ping, ping_by_asyncio, publish, store)
 
 
+def broker_of(server) -> kombu.Connection:
+    return kombu.Connection(f"redis://127.0.0.1:{server.port}/0")
+
+
 @contextmanager
 def registered(policy: Policy):
     with mock.patch.dict(connection._trusts):
@@ -121,8 +125,7 @@ class LivingTests(SimpleTestCase):
 
     def test_a_process_shares_two_connections(self):
         with answering() as server:
-            url = f"redis://127.0.0.1:{server.port}/0"
-            brokers = [kombu.Connection(url) for _ in range(8)]
+            brokers = [broker_of(server) for _ in range(16)]
             producers = [broker.Producer() for broker in brokers]
             pools = {producer.channel.pool for producer in producers}
             self.assertEqual(len(pools), 1)
@@ -140,7 +143,7 @@ class LivingTests(SimpleTestCase):
                 thread.join()
             self.assertLessEqual(server.most, 2)
             pushed = [command for command in server.commands if command[0] == "LPUSH"]
-            self.assertEqual(len(pushed), 8)
+            self.assertEqual(len(pushed), 16)
             # One that closes does not cut the others' connections.
             brokers[0].close()
             self.assertLessEqual(1, server.open)
@@ -149,25 +152,23 @@ class LivingTests(SimpleTestCase):
                 broker.close()
 
     def test_what_waits_for_messages_has_a_connection_of_its_own(self):
-        with answering() as server:
-            with kombu.Connection(f"redis://127.0.0.1:{server.port}/0") as broker:
-                channel = broker.default_channel
-                self.assertIsNot(channel.async_pool, channel.pool)
-                self.assertNotIsInstance(channel.async_pool, redis.BlockingConnectionPool)
+        with answering() as server, broker_of(server) as broker:
+            channel = broker.default_channel
+            self.assertIsNot(channel.async_pool, channel.pool)
+            self.assertNotIsInstance(channel.async_pool, redis.BlockingConnectionPool)
 
     def test_a_child_gets_a_pool_of_its_own(self):
-        with answering() as server:
-            with kombu.Connection(f"redis://127.0.0.1:{server.port}/0") as broker:
-                producer = broker.Producer()
-                producer.publish({}, routing_key="q")
-                with transport._pools_lock:  # as if another thread held it now
-                    pid = os.fork()
-                    if pid == 0:
-                        done = transport.shared_pool({"host": "h"})
-                        os._exit(0 if done.max_connections == 2 else 1)
-                _, status = os.waitpid(pid, 0)
-                self.assertEqual(status, 0)
-                producer.publish({}, routing_key="q")
+        with answering() as server, broker_of(server) as broker:
+            producer = broker.Producer()
+            producer.publish({}, routing_key="q")
+            with transport._pools_lock:  # as if another thread held it now
+                pid = os.fork()
+                if pid == 0:
+                    done = transport.shared_pool({"host": "h"})
+                    os._exit(0 if done.max_connections == 2 else 1)
+            _, status = os.waitpid(pid, 0)
+            self.assertEqual(status, 0)
+            producer.publish({}, routing_key="q")
 
 
 class ContextTests(SimpleTestCase):

@@ -32,7 +32,7 @@ def connections() -> int:
     if results:
         web += settings.WEB_THREADS
         worker += settings.CELERY_WORKER_CONCURRENCY + 1
-    beat = 1
+    beat = 2 if results else 1
     return settings.WEB_CONCURRENCY * web + worker + beat + 2
 
 

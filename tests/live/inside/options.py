@@ -19,16 +19,26 @@ app = import_module(f"{slug}.celery").app
 probes = import_module("operations.probes")
 settings = import_module("django.conf").settings
 
-WATCHED = ("cert_reqs", "check_hostname", "ca_certs", "ca_data", "ca_path", "certfile", "keyfile")
-WATCHED += ("certificate_password", "redis_connect_func")
+# Of the context that the socket was wrapped in.
+OF_CONTEXTS = ("verify_mode", "check_hostname", "minimum_version", "verify_flags", "get_ca_certs")
 
 
 def words(value):
-    """As JSON, and equal for equal policies: a bound method stands for what it is bound to."""
-    if hasattr(value, "__self__"):
-        policy = {name: text for name, text in vars(value.__self__).items() if name != "url"}
-        return [value.__func__.__qualname__, policy]
+    """As JSON, and equal for equal values."""
     return sorted(map(repr, value.items())) if isinstance(value, dict) else repr(value)
+
+
+def of_context(sock):
+    """What the socket is encrypted with; nothing if it is not."""
+    context = getattr(sock, "context", None)
+    found = {name: getattr(context, name) for name in OF_CONTEXTS} if context else {}
+    return {name: words(value() if callable(value) else value) for name, value in found.items()}
+
+
+def class_of(connection):
+    """The class by which it connects: kombu makes a nameless one of it for what it waits for."""
+    modules = (each.__module__ for each in type(connection).mro())
+    return next(module for module in modules if not module.startswith("kombu."))
 
 
 def connects(pool):
@@ -37,16 +47,17 @@ def connects(pool):
     connection.connect()
     connection.send_command("PING")
     assert connection.read_response() == b"PONG"
-    connection.disconnect()
     options = {
         name: words(value)
         for name, value in vars(connection).items()
-        if name in WATCHED or name.startswith(("ssl_", "socket_keepalive"))
-    }
+        if name.startswith("socket_keepalive")
+    } | of_context(connection._sock)
+    connection.disconnect()
     return (
         options
         | {"host": f"{connection.host} {connection.port}"}
-        | {"class": "TLS" if isinstance(connection, redis.SSLConnection) else "plain"}
+        | {"class": class_of(connection)}
+        | {"encrypted": isinstance(connection, redis.SSLConnection)}
     )
 
 

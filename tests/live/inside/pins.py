@@ -28,6 +28,7 @@ def policy_of(url, pin):
     env = environment.Environment(Path("no-such-file"), defaults)
     policy = redis_tls.from_environment(env, "URL", production=True)
     assert policy.pinned
+    policy.register()
     return policy
 
 
