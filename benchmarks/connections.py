@@ -1,10 +1,11 @@
 """Connections to Redis, what one costs, and the memory of a service: ours, and Celery's defaults.
 
-    python benchmarks/connections.py [--seconds N] [--results]
+    python benchmarks/connections.py [--seconds N] [--results] [--processes N]
 
 Both services run in turn on the same servers and take the same load: six clients that send tasks,
 one that asks for a page of registration, and `celery inspect ping` in the middle of it. Redis's
-own CLIENT LIST is looked at 20 times a second. With --results both keep the results of all tasks.
+own CLIENT LIST is looked at 20 times a second. Then four clients register people. With --results
+both keep the results of all tasks.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from tests.support.certificates import Authority  # noqa: E402
 from tests.support.processes import Failed, run  # noqa: E402
 
 SENDERS = 6
+PEOPLE = 4  # who register at the same time
 CONNECTS = 60  # in each of three rounds, which take turns
 KEPT = """
 CELERY_TASK_IGNORE_RESULT = False
@@ -154,6 +156,27 @@ def most(stack, seconds):
     return peak
 
 
+def registrations(stack, seconds):
+    """How many people a second can register."""
+    end = time.time() + seconds
+    done = []
+
+    def register(client):
+        while time.time() < end:
+            name = f"person-{client}-{len(done)}-{time.time_ns()}"
+            fields = {"username": name, "email": f"{name}@example.com"}
+            fields |= dict.fromkeys(("password1", "password2"), "a long Passw0rd of theirs")
+            if stack.web.post(PAGE, 30, fields) == 302:
+                done.append(name)
+
+    threads = [threading.Thread(target=register, args=[client]) for client in range(PEOPLE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(done) / seconds
+
+
 def inspect(stack):
     """`celery inspect ping` against the running service."""
     done = stack.project.run(f"celery -A {stack.project.slug} inspect ping --timeout 3")
@@ -173,7 +196,9 @@ def measure(stack, seconds):
         with_inspect = most(stack, seconds)
         asking.join()
         mebibytes = memory(stack)
+    people = registrations(stack, seconds)
     return {
+        "registrations a second": round(people, 1),
         "peak": peak,
         "with inspect": with_inspect,
         "tasks sent a second": round(rate),
@@ -200,6 +225,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=8, help="of each look")
     parser.add_argument("--results", action="store_true", help="keep the results of all tasks")
+    parser.add_argument("--processes", type=int, default=2, help="of each worker")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="connections-"))
     found = {}
@@ -208,7 +234,7 @@ def main():
         venv = Venv(folder / "venv")
         for kind_of in (Ours, Plain):
             kind = kind_of(folder / kind_of.__name__.lower(), authority, venv)
-            stack = Stack(kind, Shape(), authority)
+            stack = Stack(kind, Shape(processes=arguments.processes), authority)
             try:
                 if arguments.results:
                     keep_results(stack)
@@ -241,7 +267,7 @@ def show(found, costs, used):
         print(f"connections, {what}: {PLAIN} {numbers[PLAIN]} ({shown(theirs[what])}),"
               f" ours {numbers[OURS]} ({shown(ours[what])}),"
               f" ratio {numbers[OURS] / numbers[PLAIN]:.2f}")  # fmt: skip
-    for what in ("tasks sent a second", "MiB"):
+    for what in ("tasks sent a second", "registrations a second", "MiB"):
         print(f"{what}: {PLAIN} {theirs[what]}, ours {ours[what]},"
               f" ratio {ours[what] / theirs[what]:.2f}")  # fmt: skip
     print(f"not sent: {PLAIN} {theirs['not sent']}, ours {ours['not sent']}")

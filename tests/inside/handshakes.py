@@ -13,6 +13,7 @@ It prints {"unreadable": {trust: why}, "accepted": {trust: {server: [ways]}}, "h
 "bytes": what refused clients sent to servers, "refusals": {reason: number}} as JSON.
 """
 
+import contextlib
 import json
 import socket
 import ssl
@@ -65,10 +66,8 @@ def shake(near, far):
 
 
 def step(far):
-    try:
+    with contextlib.suppress(ssl.SSLWantReadError):
         far.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
 
 
 def read_of(far):
