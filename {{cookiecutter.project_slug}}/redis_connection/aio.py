@@ -10,7 +10,7 @@ from redis.asyncio import connection as theirs
 from redis.exceptions import RedisError
 
 from . import context
-from .connection import remove_secret, trust_of
+from .connection import remove_secret, trust_of, without_tls
 from .context import Trust
 
 
@@ -30,10 +30,10 @@ class Connection(WithoutSecrets, theirs.Connection):
 
 
 class TLSConnection(WithoutSecrets, theirs.SSLConnection):
-    """For rediss://. Of the options that redis-py has for TLS, which it takes, it uses none."""
+    """For rediss://. It takes redis-py's own options for TLS (ssl_*), and leaves them unused."""
 
     def __init__(self, *, trust: Trust | None = None, **options):
-        super().__init__(**options)
+        super().__init__(**without_tls(options))
         self.trust = trust or trust_of(self.host, self.port)
 
     def _connection_arguments(self):

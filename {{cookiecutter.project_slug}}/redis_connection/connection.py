@@ -46,6 +46,10 @@ def without(secret: str, text: str) -> str:
     return text
 
 
+def without_tls(options: dict) -> dict:
+    return {name: value for name, value in options.items() if not name.startswith("ssl_")}
+
+
 class WithoutSecrets:
     """Logs in like the class behind it, but no error of that has the password in it."""
 
@@ -63,13 +67,13 @@ class Connection(WithoutSecrets, redis.Connection):
 
 
 class TLSConnection(WithoutSecrets, redis.SSLConnection):
-    """For rediss://. Of the options that redis-py has for TLS, which it takes, it uses none.
+    """For rediss://. It takes redis-py's own options for TLS (ssl_*), and leaves them unused.
 
     `trust` says whom to believe; without it, what is registered for the host and port.
     """
 
     def __init__(self, *, trust: Trust | None = None, **options):
-        super().__init__(**options)
+        super().__init__(**without_tls(options))
         self.trust = trust or trust_of(self.host, self.port)
 
     def _wrap_socket_with_ssl(self, sock):

@@ -188,8 +188,8 @@ class Channel(kombu_redis.Channel):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        # kombu has sent a PING through the pool of the connections that wait for messages. A channel
-        # that only sends tasks would keep that connection, and never use it.
+        # kombu has sent a PING through the pool of the connections that wait for messages. A
+        # channel that only sends tasks would keep that connection, and never use it.
         self.async_pool.disconnect(inuse_connections=False)
 
     def _get_pool(self, asynchronous=False):
@@ -201,7 +201,7 @@ class Channel(kombu_redis.Channel):
         super()._disconnect_pools()
 
     def leave_server(self):
-        """Open new connections from now on: the name of a server that refuses may lead to another."""
+        """Connect anew from now on: the name of a server that refuses may lead to another."""
         self.pool.disconnect(inuse_connections=False)
 
     def _get_client(self):
