@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HOST = "localhost"
@@ -29,10 +29,15 @@ class Key:
 
     def __init__(self, kind="EC"):
         self.kind = kind
-        if kind == "RSA":
-            self.private = rsa.generate_private_key(65537, 2048)
-        else:
+        if kind == "EC":
             self.private = ec.generate_private_key(ec.SECP256R1())
+        else:
+            self.private = rsa.generate_private_key(65537, 2048)
+
+    @property
+    def public(self):
+        public = self.private.public_key()
+        return OnlyForPSS(public) if self.kind == "RSA-PSS" else public
 
     @functools.cached_property
     def identifier(self):
@@ -45,6 +50,27 @@ class Key:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
+
+    def sign(self, builder):
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32) if self.kind == "RSA-PSS" else None
+        return builder.sign(self.private, hashes.SHA256(), rsa_padding=pss)
+
+
+class OnlyForPSS:
+    """An RSA key of the restricted kind (RFC 4055, 1.2), which `cryptography` does not write."""
+
+    def __init__(self, key):
+        self._key = key
+
+    def public_bytes(self, *form):
+        plain = self._key.public_bytes(*form)
+        rsa_encryption = bytes.fromhex("300d06092a864886f70d0101010500")
+        rsassa_pss = bytes.fromhex("300b06092a864886f70d01010a")
+        content = plain[4:].replace(rsa_encryption, rsassa_pss)
+        return plain[:2] + len(content).to_bytes(2, "big") + content
+
+
+rsa.RSAPublicKey.register(OnlyForPSS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,15 +120,14 @@ class Cert:
             x509.CertificateBuilder()
             .subject_name(name_of(self))
             .issuer_name(name_of(self.issuer))
-            .public_key(self.key.private.public_key())
+            .public_key(self.key.public)
             .serial_number(self.number)
             .not_valid_before(NOW + datetime.timedelta(days=self.days[0]))
             .not_valid_after(NOW + datetime.timedelta(days=self.days[1]))
         )
         for extension, critical in () if self.bare else extensions_of(self):
             builder = builder.add_extension(extension, critical)
-        made = builder.sign(self.signed_by.private, hashes.SHA256())
-        return made.public_bytes(serialization.Encoding.PEM).decode()
+        return self.signed_by.sign(builder).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def name_of(cert):
@@ -201,7 +226,8 @@ def accepted(given, sent, public):
 def accepted_by_name(cas, sent):
     """The same without a pin: one of `cas` must vouch for it, and for the name of the host."""
     known = set(cas) | set(sent)
-    return HOST in sent[0].hosts and reaches_root(sent[0], set(cas), known)
+    # The common name counts where there is no other, as Python has it by default.
+    return HOST in (sent[0].hosts or [sent[0].subject]) and reaches_root(sent[0], set(cas), known)
 
 
 def must_not_be_read(given, public):
@@ -385,7 +411,7 @@ class Chains:
             "no identifier of the issuer": {"issuer_id": None},
             "matching identifiers": {"own_id": same, "issuer_id": same},
             "long identifiers": {"own_id": long, "issuer_id": long},
-            "long differing identifiers": {"own_id": b"\x06" * 200, "issuer_id": BY_KEY},
+            "long differing identifiers": {"own_id": b"\x06" * 200},
             "identifiers and number": {"names_issuer": True},
             "matching identifiers, number": {
                 "own_id": same,
@@ -395,20 +421,31 @@ class Chains:
             "number alone": {"issuer_id": None, "names_issuer": True},
             "number, no identifiers": {"own_id": None, "issuer_id": None, "names_issuer": True},
             "other kind of key": {"own_id": None, "issuer_id": None},
+            "restricted kind of key": {"issuer_id": None},
+            # Two CAs that both begin to count at 1, of which the second says by whom it was signed.
+            "another's number": {
+                "own_id": None,
+                "issuer_id": None,
+                "names_issuer": True,
+                "number": 1,
+            },
         }
-        renewed = []
+        group = Cert("Group CA", ca=True)
+        olds = {"long differing identifiers": {"own_id": long}, "another's number": {"by": group}}
+        # {form: the kinds of the old and of the new key}
+        kinds = {"other kind of key": ("RSA", "EC"), "restricted kind of key": ("RSA", "RSA-PSS")}
         for form, options in forms.items():
-            key = Key("RSA" if form == "other kind of key" else "EC")
-            old = Cert(COMPANY, None, key, ca=True, **options)
-            new = Cert(COMPANY, old, ca=True, **options)
-            renewed.append(new)
+            keys = [Key(kind) for kind in kinds.get(form, ("EC", "EC"))]
+            old = Cert(COMPANY, key=keys[0], ca=True, **options | olds.get(form, {}))
+            new = Cert(COMPANY, old, keys[1], ca=True, **options)
             self.pins |= {f"old, {form}": [old], f"new, {form}": [new]}
+            # Beside a server's certificate, below which nothing need end in a root.
+            self.pins[f"self-signed; new, {form}"] = [*self.pins["self-signed"], new]
             leaf = {"names_issuer": options.get("names_issuer", False)}
             self.servers |= {
                 f"below old, {form}": [Cert("redis", old, **leaf)],
                 f"below new, {form}": [Cert("redis", new, **leaf), new],
             }
-        self.pins["leaf, new of every form"] = [self.leaf, *renewed]
 
     def unpinned(self):
         """{name: CAs given beside those of the system} and servers, for who checks the name."""
@@ -422,10 +459,15 @@ class Chains:
                 Cert("other", self.public_between, hosts=("attacker.example",)),
                 self.public_between,
             ],
-            "public, no host": [Cert(HOST, self.public_between), self.public_between],
+            "public, wrong host, right CN": [
+                Cert(HOST, self.public_between, hosts=("attacker.example",)),
+                self.public_between,
+            ],
+            "public, right CN alone": [Cert(HOST, self.public_between), self.public_between],
+            "public, wrong CN alone": [Cert("other", self.public_between), self.public_between],
             "own, right host": [own],
             "own, wrong host": [Cert("other", self.root, hosts=("other.example",))],
-            "own, no host": [Cert(HOST, self.root)],
+            "own, right CN alone": [Cert(HOST, self.root)],
             "between, right host": [below, self.between],
             "between, wrong host": [self.leaf, self.between],
             "stranger": [Cert(HOST, stranger, hosts=(HOST,)), stranger],

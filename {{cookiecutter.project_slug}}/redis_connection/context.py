@@ -4,9 +4,12 @@ OpenSSL then refuses a wrong server inside the handshake, before anything is sen
 once and shared by all connections: making one reads the system's CAs, which takes 17 ms of CPU.
 """
 
+import base64
+import contextlib
 import functools
 import logging
 import os
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,7 +193,7 @@ def pins_in(text: str) -> list[bytes]:
     pins = [der for der, ca in found.items() if ca is None or is_root(der, ca)]
     if not pins:
         raise NoPin("holds a CA between root and server only")
-    cas = {der for der, ca in found.items() if ca}
+    cas = {der for der in pins if found[der]}
     if cas and not cas_of_the_system():
         raise NoPin("holds a CA, and no list of public CAs is on this machine to compare it with")
     if cas & cas_of_the_system():
@@ -224,7 +227,9 @@ def cas_of_the_system() -> set[bytes]:
     """All CAs (DER) that a client on this machine could trust; empty if no list is found."""
     paths = ssl.get_default_verify_paths()
     files = {paths.cafile, paths.openssl_cafile, *FILES_OF_CAS} - {None, ""}
-    folders = {"/etc/ssl/certs", paths.openssl_capath, *(paths.capath or "").split(os.pathsep)}
+    # Not paths.capath, which is None where there are several.
+    given = os.environ.get(paths.openssl_capath_env, "").split(os.pathsep)
+    folders = {"/etc/ssl/certs", paths.openssl_capath, *given}
     candidates = [Path(file) for file in files]
     for folder in filter(None, folders):
         candidates += entries_of(Path(folder))
@@ -239,8 +244,15 @@ def entries_of(folder: Path) -> list[Path]:
         return []
 
 
+# OpenSSL's own form has more behind the certificate: for which purposes it is trusted.
+IN_STORES = re.compile("-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
+
+
 def cas_in_file(file: Path) -> set[bytes]:
-    try:
-        return set(pem.certificates_in(pem.text_of(str(file)))) if file.is_file() else set()
-    except (OSError, ValueError):
-        return set()
+    """Each certificate of the file that is not damaged, in any form that OpenSSL reads."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for encoded in IN_STORES.findall(file.read_text("ascii", "replace")):
+            with contextlib.suppress(ValueError, IndexError):
+                found.add(x509.without_what_follows(base64.b64decode(encoded)))
+    return found
