@@ -220,9 +220,11 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # It pauses between two tries, and keeps a message that no task can be made of instead of ending.
 CELERY_WORKER_CONSUMER = "operations.consumer:Consumer"
-# Remote control holds one connection and waits for a second: threads + 1, or it deadlocks.
+# Remote control holds one of kombu's connections and waits for a second. So there must be more than
+# threads that use it, or they wait for each other for ever; Flower has eight. A limit only: what
+# they hold of Redis is counted in checks.py.
 WEB_THREADS = 4
-CELERY_BROKER_POOL_LIMIT = WEB_THREADS + 1
+CELERY_BROKER_POOL_LIMIT = max(10, WEB_THREADS + 1)
 # redis-py reopens a closed connection by itself; each retry here would add 10 s to a web request.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
 
