@@ -55,11 +55,6 @@ class Redis(RedisServer):
             binary=binary,
         )
 
-    @property
-    def pid(self):
-        """The id of its process."""
-        return self._program.pid
-
     def freeze(self):
         """SIGSTOP: it holds all connections and says nothing."""
         os.kill(self.pid, signal.SIGSTOP)

@@ -119,6 +119,11 @@ class RedisServer:
     def __exit__(self, *_):
         self.stop()
 
+    @property
+    def pid(self):
+        """The id of its process."""
+        return self._program.pid
+
     def url(self, host="localhost", database=0):
         """Its URL, with the password: rediss:// with a certificate, else redis://."""
         scheme = "rediss" if self.certificate else "redis"

@@ -117,7 +117,8 @@ class Policy:
         if not self.encrypted:
             return None
         options = {
-            "ssl_cert_reqs": self.cert_reqs,
+            # A client that verifies if a certificate comes (optional) always does: one always comes.
+            "ssl_cert_reqs": "required" if self.verified else "none",
             "ssl_check_hostname": self.verified,
             "ssl_min_version": ssl.TLSVersion.TLSv1_2,
         }
@@ -131,4 +132,4 @@ class Policy:
                 "ssl_include_verify_flags": [ssl.VERIFY_X509_PARTIAL_CHAIN],
                 "ssl_exclude_verify_flags": [ssl.VERIFY_X509_STRICT],
             }
-        return KEEPALIVE | options
+        return options

@@ -229,8 +229,8 @@ class PlainValuesTests(SimpleTestCase):
             Policy("rediss://h", "optional", False, "/ca.pem", "/cert.pem", "/key.pem"),
         ):
             options = policy.celery()
-            json.dumps(options)
-            self.assertEqual(options["ssl_cert_reqs"], policy.cert_reqs)
+            self.assertEqual(json.loads(json.dumps(options)), options)
+            self.assertEqual(options["ssl_cert_reqs"], "required")
             self.assertIs(options["ssl_check_hostname"], True)
             redis.SSLConnection(**options)  # which knows each of them
 

@@ -21,6 +21,10 @@ for _scheme in ("redis", "rediss"):
     TRANSPORT_ALIASES[_scheme] = "redis_connection.transport:Transport"
     BACKEND_ALIASES[_scheme] = "{{ cookiecutter.project_slug }}.results:Backend"
 
+# Of a rediss:// URL without options kombu says this before it asks the transport. Ours verifies.
+_warning = "defaulting to insecure SSL behaviour"
+logging.getLogger("kombu.connection").addFilter(lambda record: _warning not in record.msg)
+
 app = Celery("{{ cookiecutter.project_slug }}")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

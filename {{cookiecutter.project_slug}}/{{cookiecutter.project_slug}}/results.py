@@ -4,6 +4,7 @@ from celery.backends.redis import RedisBackend
 from redis import SSLConnection
 
 from redis_connection.connection import Connection, TLSConnection
+from redis_connection.policy import KEEPALIVE
 
 
 class Backend(RedisBackend):
@@ -14,3 +15,5 @@ class Backend(RedisBackend):
         # RedisBackend.connection_class_ssl would look right, but is not used for rediss:// URLs.
         encrypted = issubclass(self.connparams.get("connection_class", Connection), SSLConnection)
         self.connparams["connection_class"] = TLSConnection if encrypted else Connection
+        # Celery has no setting for how often the kernel looks whether the server is still there.
+        self.connparams |= KEEPALIVE

@@ -283,17 +283,11 @@ class Stage:
         )
 
 
-def process_of(server):
-    """The id of a redis-server."""
-    return int(re.search(r"process_id:(\d+)", server.command("INFO", "server")).group(1))
-
-
 @contextlib.contextmanager
 def stalled(server):
     """The server neither answers nor closes anything."""
-    pid = process_of(server)
-    os.kill(pid, signal.SIGSTOP)
+    os.kill(server.pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        os.kill(server.pid, signal.SIGCONT)

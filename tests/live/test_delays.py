@@ -1,0 +1,97 @@
+"""`.delay()` in an outage of Redis: sixteen threads share two connections."""
+
+import json
+import subprocess
+from contextlib import ExitStack
+
+import pytest
+
+from tests.live.asking import INSIDE
+from tests.live.deployments import PASSWORD
+from tests.support.outages import OUTAGES
+from tests.support.processes import Failed
+
+pytestmark = pytest.mark.live
+LINE = "WEB_THREADS = 4"
+THREADS = 16
+PROMISE = 8  # seconds; printed at the end of the run
+PATIENCE = 3 * PROMISE
+
+
+class Slowest:
+    """What was seen, for the end of the run."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    def pytest_terminal_summary(self, terminalreporter):
+        terminalreporter.section(f"slowest .delay() of {THREADS} threads (promised: {PROMISE} s)")
+        for outage, seconds in self.seconds.items():
+            terminalreporter.write_line(f"{seconds:5.1f} s {outage}")
+
+
+@pytest.fixture(scope="module")
+def slowest(request):
+    found = Slowest()
+    request.config.pluginmanager.register(found)
+    return found
+
+
+def start(place, url):
+    """The script that sends tasks."""
+    project = place.project
+    return subprocess.Popen(
+        [str(project.python), str(INSIDE / "delays.py"), project.slug, str(THREADS)],
+        cwd=project.path,
+        env=project.environment({place.row["url_env"]: url}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(sender, line):
+    for said in sender.stdout:
+        if said.strip() == line:
+            return
+    raise Failed(f"the sender ended without {line!r}")
+
+
+@pytest.fixture(scope="module")
+def waited(server_program, deployment, certificates, slowest, tmp_path_factory):
+    """{outage: [(seconds, error), ...] of all threads}; all outages at once."""
+    place = deployment("self_hosted").copy(tmp_path_factory.mktemp("threads"))
+    settings = place.project.path / place.project.slug / "settings.py"
+    text = settings.read_text()
+    assert text.count(LINE) == 1
+    settings.write_text(text.replace(LINE, f"WEB_THREADS = {THREADS}"))
+    place.configure("rediss://localhost:6379/0")
+    with ExitStack() as stack:
+        outages = {
+            name: stack.enter_context(outage(certificates, PASSWORD))
+            for name, outage in OUTAGES.items()
+        }
+        senders = {}
+        for name, outage in outages.items():
+            senders[name] = stack.enter_context(start(place, outage.url))
+            stack.callback(senders[name].kill)
+        for sender in senders.values():
+            wait_for(sender, "ready")
+        for outage in outages.values():
+            outage.begin()
+        found = {}
+        for sender in senders.values():
+            sender.stdin.write("\n")
+            sender.stdin.flush()
+        for name, sender in senders.items():
+            found[name] = json.loads(sender.stdout.read().splitlines()[-1])
+            slowest.seconds[name] = max(seconds for seconds, _ in found[name])
+    return found
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_it_ends_with_an_error_soon(outage, waited):
+    assert len(waited[outage]) == THREADS
+    for seconds, error in waited[outage]:
+        assert error, "a task was taken"
+        assert seconds < PATIENCE
