@@ -3,9 +3,9 @@
     python benchmarks/connections.py [--seconds N] [--results] [--processes N]
 
 Both services run in turn on the same servers and take the same load: six clients that send tasks,
-one that asks for a page of registration, and `celery inspect ping` in the middle of it. Redis's
-own CLIENT LIST is looked at 20 times a second. Then four clients register people. With --results
-both keep the results of all tasks.
+one that asks for a page, and `celery inspect ping` in the middle of it. Every fourth task sends
+another one. Redis's own CLIENT LIST is looked at 20 times a second. Then four clients register
+people. With --results both keep the results of all tasks.
 """
 
 import argparse
@@ -90,7 +90,9 @@ class Load:
         while not self._end.is_set():
             with self._lock:
                 self._stack.last_number += 1
-                fields = {"kind": "numbered", "number": str(self._stack.last_number)}
+                number = self._stack.last_number
+            kind = "forward" if number % 4 == 0 else "numbered"
+            fields = {"kind": kind, "number": str(number)}
             try:
                 status = self._stack.web.post("/numbered/", 20, fields | {"seconds": "0"})
             except OSError:

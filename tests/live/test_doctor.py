@@ -820,8 +820,22 @@ def test_fails_on_a_certificate_that_expires_within(days, state, place, server):
     assert report["auth"]["state"] == ("not reached" if state == "fail" else "ok")
 
 
-def test_fails_on_a_certificate_that_is_not_verified_and_expires(place, redis_server, certificates):
-    env = {"REDIS_CERT_REQS": "none", "REDIS_URL": redis_server(certificates.herokus).url()}
+@pytest.mark.parametrize("kind", ["self-signed", "for clients only", "asks for a certificate"])
+def test_fails_on_a_certificate_that_is_not_verified_and_expires(
+    kind, place, redis_server, certificates
+):
+    """Also where it could not be verified, or only by somebody with a certificate of his own."""
+    options = {"extra": ["tls-auth-clients yes", "tls-protocols TLSv1.2"]}
+    server = {
+        "self-signed": lambda: redis_server(certificates.herokus),
+        "for clients only": lambda: redis_server(
+            certificates.own.issue_nameless("redis", ExtendedKeyUsageOID.CLIENT_AUTH)
+        ),
+        "asks for a certificate": lambda: redis_server(certificates.herokus, **options),
+    }[kind]()
+    client = certificates.herokus
+    env = {"REDIS_CERT_REQS": "none", "REDIS_URL": server.url()}
+    env |= {"REDIS_CLIENT_CERT": str(client.chain), "REDIS_CLIENT_KEY": str(client.key)}
     assert place.project.doctor("--fail-within", "31", env=env)[1]["handshake"]["state"] == "fail"
     assert place.project.doctor("--fail-within", "29", env=env)[1]["handshake"]["state"] == "warn"
 

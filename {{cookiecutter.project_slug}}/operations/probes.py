@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from authentication import email_utils
-from redis_connection import context
+from redis_connection import context, x509
 
 from . import causes
 from .models import DeafWorker, Heartbeat, PutAsideMessage
@@ -125,6 +125,8 @@ class Way:
         seen = f"{version}, {cipher}, {self.policy}, {describe(fields)}"
         days = days_left(fields)
         renew = f"Renew the server's certificate: {days:.1f} days are left."
+        if not fields:
+            renew = "Look at the server's certificate: when it expires cannot be read."
         if days < self.fail_within:
             raise Trouble(seen, renew)
         if not self.policy.verified:
@@ -217,16 +219,8 @@ class Way:
                 tls.settimeout(listen)
                 with suppress(TimeoutError):
                     tls.recv(1)
-        return *seen, fields or self.fields_of(certificate)
-
-    def fields_of(self, certificate: bytes) -> dict:
-        """The fields of a certificate that was not verified: Python reads none of those."""
-        try:
-            believing = context.believing(certificate)
-            with self.socket() as sock, believing.wrap_socket(sock) as tls:
-                return tls.getpeercert()
-        except OSError:
-            return {}
+        # Python reads no fields of a certificate that was not verified.
+        return *seen, fields or x509.fields_of(certificate)
 
     def socket(self) -> socket.socket:
         return socket.create_connection((self.host, self.port), TIMEOUT)
@@ -266,7 +260,7 @@ class Way:
 
 def days_left(fields: dict) -> float:
     if not fields:
-        return inf
+        return -inf
     return (ssl.cert_time_to_seconds(fields["notAfter"]) - time.time()) / 86400
 
 

@@ -34,16 +34,19 @@ class TLSConnection(WithoutSecrets, theirs.SSLConnection):
 
     def __init__(self, *, trust: Trust | None = None, **options):
         super().__init__(**without_tls(options))
-        self.trust = trust or trust_of(self.host, self.port)
+        self.trust = trust
 
     def _connection_arguments(self):
         # Not super(), which would make a context from the options.
         arguments = theirs.Connection._connection_arguments(self)
-        return arguments | {"ssl": context.context_of(self.trust)}
+        return arguments | {"ssl": context.context_of(self._trust())}
+
+    def _trust(self) -> Trust:
+        return self.trust or trust_of(self.host, self.port)
 
     async def _connect(self):
         try:
             await super()._connect()
         except ssl.SSLCertVerificationError as error:
-            context.name_the_pin(self.trust, error)
+            context.name_the_pin(self._trust(), error)
             raise

@@ -31,7 +31,7 @@ def trust_of(host: str, port: int) -> Trust:
 
 
 def remove_secret(error: Exception, secret: str | None):
-    """Put *** for the secret in the error's texts, also where the server has cut it off."""
+    """Put *** for the secret in the error's texts, also where the server has changed it."""
     if secret:
         error.args = tuple(
             without(secret, part) if isinstance(part, str) else part for part in error.args
@@ -39,10 +39,13 @@ def remove_secret(error: Exception, secret: str | None):
 
 
 def without(secret: str, text: str) -> str:
-    # A server repeats 128 characters at most. Four of them could still be a word of the text.
+    # Redis has a space for each line break, and repeats 128 characters at most, and none after a
+    # NUL. So the beginning is looked for, too; four characters could still be a word of the text.
+    repeated = secret.replace("\r", " ").replace("\n", " ")
     for length in range(len(secret), min(len(secret), 5) - 1, -1):
-        if secret[:length] in text:
-            return text.replace(secret[:length], "***")
+        for shown in (secret[:length], repeated[:length]):
+            if shown in text:
+                return text.replace(shown, "***")
     return text
 
 
@@ -74,7 +77,8 @@ class TLSConnection(WithoutSecrets, redis.SSLConnection):
 
     def __init__(self, *, trust: Trust | None = None, **options):
         super().__init__(**without_tls(options))
-        self.trust = trust or trust_of(self.host, self.port)
+        self.trust = trust
 
     def _wrap_socket_with_ssl(self, sock):
-        return context.wrap(self.trust, sock, self.host)
+        trust = self.trust or trust_of(self.host, self.port)
+        return context.wrap(trust, sock, self.host)

@@ -22,7 +22,6 @@ NOT_ISSUED = "the server's certificate was not issued by REDIS_CA_CERTS"
 
 # OpenSSL's numbers (openssl/x509_vfy.h), for which the ssl module has no names.
 CHECK_SELF_SIGNED = 0x4000  # X509_V_FLAG_CHECK_SS_SIGNATURE
-NO_CHECK_TIME = 0x20_0000  # X509_V_FLAG_NO_CHECK_TIME
 # X509_V_ERR_*: no issuer was found, or the end of the chain is not trusted, or did not sign itself.
 # Not a server's own self-signed certificate (18), of which OpenSSL says so in plain words.
 UNTRUSTED = (2, 7, 19, 20, 21)
@@ -167,15 +166,6 @@ def name_the_pin(trust: Trust, error: ssl.SSLCertVerificationError):
         error.args = (error.args[0], error.strerror)
 
 
-def believing(certificate: bytes) -> ssl.SSLContext:
-    """A context for this one certificate (DER), even if it has expired: to read its fields."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(cadata=certificate)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
-    return context
-
-
 # Pins: certificates that are trusted in place of the host name
 
 
@@ -193,10 +183,10 @@ def pins_in(text: str) -> list[bytes]:
     pins = [der for der, ca in found.items() if ca is None or is_root(der, ca)]
     if not pins:
         raise NoPin("holds a CA between root and server only")
-    cas = {der for der in pins if found[der]}
-    if cas and not cas_of_the_system():
+    keys = {x509.public_key_of(der) for der in pins if found[der]}
+    if keys and not keys_of_the_system():
         raise NoPin("holds a CA, and no list of public CAs is on this machine to compare it with")
-    if cas & cas_of_the_system():
+    if keys & keys_of_the_system():
         raise NoPin("holds a public CA")
     return pins
 
@@ -223,8 +213,11 @@ def is_root(der: bytes, fields: dict) -> bool:
 
 
 @functools.cache
-def cas_of_the_system() -> set[bytes]:
-    """All CAs (DER) that a client on this machine could trust; empty if no list is found."""
+def keys_of_the_system() -> set[bytes]:
+    """The keys of all CAs that a client on this machine could trust; empty if no list is found.
+
+    Not their certificates: a CA may be issued anew, with the same key.
+    """
     paths = ssl.get_default_verify_paths()
     files = {paths.cafile, paths.openssl_cafile, *FILES_OF_CAS} - {None, ""}
     # Not paths.capath, which is None where there are several.
@@ -233,8 +226,8 @@ def cas_of_the_system() -> set[bytes]:
     candidates = [Path(file) for file in files]
     for folder in filter(None, folders):
         candidates += entries_of(Path(folder))
-    found = set(ssl.create_default_context().get_ca_certs(True))
-    return found.union(*map(cas_in_file, candidates))
+    found = {x509.public_key_of(der) for der in ssl.create_default_context().get_ca_certs(True)}
+    return found.union(*map(keys_in_file, filter(Path.is_file, candidates)))
 
 
 def entries_of(folder: Path) -> list[Path]:
@@ -248,11 +241,11 @@ def entries_of(folder: Path) -> list[Path]:
 IN_STORES = re.compile("-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
 
 
-def cas_in_file(file: Path) -> set[bytes]:
-    """Each certificate of the file that is not damaged, in any form that OpenSSL reads."""
+def keys_in_file(file: Path) -> set[bytes]:
+    """The key of each certificate that is not damaged, in any form that OpenSSL reads."""
     found = set()
     with contextlib.suppress(OSError):
         for encoded in IN_STORES.findall(file.read_text("ascii", "replace")):
             with contextlib.suppress(ValueError, IndexError):
-                found.add(x509.without_what_follows(base64.b64decode(encoded)))
+                found.add(x509.public_key_of(base64.b64decode(encoded)))
     return found

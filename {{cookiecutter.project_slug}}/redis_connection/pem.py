@@ -22,7 +22,10 @@ def text_of(given: str) -> str:
     """
     if is_text(given):
         return given.replace("\\r", "").replace("\\n", "\n") + "\n"
-    return Path(given).read_text(encoding="ascii", errors="replace")
+    path = Path(given)
+    if path.exists() and not path.is_file():
+        raise OSError(0, "it is no file")  # reading a pipe or a device may never end
+    return path.read_text(encoding="ascii", errors="replace")
 
 
 def certificates_in(text: str) -> list[bytes]:

@@ -13,6 +13,8 @@ from .url import is_private
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 5  # seconds; without it a connection to a black hole blocks a web request for ever
+# The same for asyncio, where who waits blocks nobody. Channels waits 5 s at a time for a message.
+ASYNCIO_TIMEOUT = 15
 HEALTH_CHECK = 25  # seconds; below the idle timeout of every provider (the shortest is 150)
 # The kernel gives up on a silent peer after 20 s, before kombu can take a message from one
 # connection and lose it on another (that needs less than polling interval + health check).
@@ -102,7 +104,7 @@ class Policy:
             "username": unquote(parts.username or "") or None,
             "password": unquote(parts.password or "") or None,
         }
-        options = OPTIONS | where
+        options = OPTIONS | where | {"socket_timeout": ASYNCIO_TIMEOUT}
         if self.encrypted:
             return options | {"connection_class": aio.TLSConnection, "trust": self.trust}
         return options | {"connection_class": aio.Connection}
@@ -110,14 +112,14 @@ class Policy:
     def celery(self) -> dict | None:
         """For Celery's *_USE_SSL; None for redis://, where kombu takes any dict for "use TLS".
 
-        TLSConnection does not read the part on TLS. It is for others that read the setting, such as
-        Flower: plain values, never weaker than the policy. Where the policy is pinned, it asks for
-        the host name, since these others would trust the system's CAs besides.
+        TLSConnection does not read it. It is for others that read the setting, such as Flower:
+        plain values, by which nobody connects unverified. Those others trust the system's CAs, also
+        where the policy is pinned. So there it asks for the host name.
         """
         if not self.encrypted:
             return None
         options = {
-            # A client that verifies if a certificate comes (optional) always does: one always comes.
+            # With `optional` a client verifies if a certificate comes, and one always comes.
             "ssl_cert_reqs": "required" if self.verified else "none",
             "ssl_check_hostname": self.verified,
             "ssl_min_version": ssl.TLSVersion.TLSv1_2,

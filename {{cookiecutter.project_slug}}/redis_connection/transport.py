@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 # One to give a message back in a transaction, and one to look its queue up meanwhile.
 SHARED_CONNECTIONS = 2  # in each process
-WAIT = 2  # seconds for one of them to be free; with the time-outs of a connection it is 7
+WAIT = 2  # seconds for one of them to be free; with the time-out of a connection it is 7
 
 # What Python raises where a message is not built as kombu builds it.
 MALFORMED = (
@@ -186,18 +186,28 @@ class Channel(kombu_redis.Channel):
     connection_class = connection.Connection
     connection_class_ssl = connection.TLSConnection
 
+    _greeting = False
+
     def __init__(self, *args, **kwargs):
+        # kombu sends a PING by the client that is to wait for messages. A channel that only sends
+        # tasks would keep a connection for that, and never use it again.
+        self._greeting = True
         super().__init__(*args, **kwargs)
-        # kombu has sent a PING through the pool of the connections that wait for messages. A
-        # channel that only sends tasks would keep that connection, and never use it.
-        self.async_pool.disconnect(inuse_connections=False)
+        self._greeting = False
+        self._async_pool = None
+        del self.client  # the next one has a pool of this channel's own
 
     def _get_pool(self, asynchronous=False):
         """kombu's own for what waits for messages, which keeps its connection busy; else shared."""
-        return super()._get_pool(True) if asynchronous else shared_pool(self._connparams())
+        if asynchronous and not self._greeting:
+            return super()._get_pool(True)
+        return shared_pool(self._connparams())
 
     def _disconnect_pools(self):
-        self._pool = None  # other channels use it
+        # Other channels use the shared pool.
+        self._pool = None
+        if self._greeting:
+            self._async_pool = None
         super()._disconnect_pools()
 
     def leave_server(self):

@@ -27,6 +27,7 @@ def connections() -> int:
     results = hasattr(settings, "CELERY_RESULT_BACKEND")
     web = SHARED_CONNECTIONS + 1  # of /readyz
     worker = SHARED_CONNECTIONS + 1  # that waits for tasks
+    worker += settings.CELERY_WORKER_CONCURRENCY  # of tasks that send tasks
     if settings.CELERY_WORKER_ENABLE_REMOTE_CONTROL:
         worker += 1  # that waits for commands
     if results:

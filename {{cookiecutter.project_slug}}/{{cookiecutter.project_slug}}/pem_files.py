@@ -62,20 +62,15 @@ def _file(env: Environment, name: str, wanted: re.Pattern, kind: str) -> tuple[s
         # Anything else could be a key without its first line.
         known = given.endswith((".pem", ".crt", ".cer", ".key")) or Path(given).exists()
         shown = f"{name} ({given})" if known and given.isprintable() else name
-        text = _read(given, shown)
+        try:
+            text = pem.text_of(given)
+        except OSError as error:
+            raise Refused(
+                f"{shown} cannot be read: {error.strerror}. Give the path of a PEM file, or its"
+                " text."
+            ) from None
     if re.search("BEGIN ENCRYPTED|4,ENCRYPTED", text):
         raise Refused(f"{shown} is encrypted: give the key that `openssl pkey` makes of it.")
     if not wanted.search(text):
         raise Refused(f"{shown} holds no {kind} in PEM form, with its BEGIN and END lines.")
     return given, shown
-
-
-def _read(path: str, shown: str) -> str:
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise OSError(0, "it is no file")  # reading a pipe or a device may never end
-        return pem.text_of(path)
-    except OSError as error:
-        raise Refused(
-            f"{shown} cannot be read: {error.strerror}. Give the path of a PEM file, or its text."
-        ) from None

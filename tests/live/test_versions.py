@@ -1,0 +1,160 @@
+"""The service's own tests of its connections, with the oldest and the newest packages it admits.
+
+What they ask living objects is whether redis-py and kombu still have what is overridden.
+"""
+
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import tomllib
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tests.live.test_programs import change
+from tests.support.processes import Failed
+from tests.support.service import Project, bake
+
+pytestmark = pytest.mark.live
+AT_ONCE = 6  # most of the time is waiting
+TESTS = "python manage.py test tests.test_connection tests.test_transport"
+DEVELOPMENT = {"DEBUG": "true"}
+AGES = ("oldest", "newest")
+CHOSEN = ("celery", "kombu", "redis")
+
+# {file: the methods of redis-py or kombu that a class in it overrides}
+OVERRIDES = {
+    "connection.py": ["on_connect_check_health", "_wrap_socket_with_ssl"],
+    # Not its _connect, which only words an error: the tests do not notice when that is lost.
+    "aio.py": ["on_connect_check_health", "_connection_arguments"],
+    "transport.py": [
+        "append",
+        "ack",
+        "reject",
+        "restore_visible",
+        "restore_unacked",
+        "parse_response",
+        "_get_pool",
+        "_disconnect_pools",
+        "_get_client",
+        "_deliver_fanout_message",
+        "_put",
+    ],
+}
+RENAMED = [(file, name) for file, names in OVERRIDES.items() for name in names]
+
+
+def lower_bound(requirement):
+    """The lowest version that the Requirement admits, as one that admits nothing else."""
+    (version,) = [each.version for each in requirement.specifier if each.operator in (">=", "==")]
+    extras = f"[{','.join(requirement.extras)}]" if requirement.extras else ""
+    return f"{requirement.name}{extras}=={version}"
+
+
+def told(project, command):
+    """What the command prints; Failed if it does not succeed."""
+    done = project.run(command)
+    if done.returncode:
+        raise Failed(f"{command} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def asked_for(project, package, wanted, extra=""):
+    """What the installed package, with its extra, asks for of the `wanted` one: a Requirement."""
+    code = f"import importlib.metadata as m, json; print(json.dumps(m.requires({package!r})))"
+    texts = json.loads(told(project, [str(project.python), "-c", code]))
+    found = [Requirement(text) for text in texts]
+    (asked,) = [
+        each
+        for each in found
+        if each.name == wanted
+        and (each.marker is None or each.marker.evaluate({"extra": extra}))
+        # celery's extras ask for kombu with theirs; the plain line has the bound.
+        and not each.extras
+    ]
+    return asked
+
+
+def versions(project):
+    """{package: installed version}"""
+    lines = told(project, "pip freeze").splitlines()
+    found = dict(line.split("==") for line in lines if "==" in line)
+    return {name: found[name] for name in CHOSEN}
+
+
+def install(project, requirements):
+    command = ["pip", "install", "--quiet", *map(str, requirements)]
+    project.must(command, project.machine(), seconds=900)
+
+
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory):
+    return bake(tmp_path_factory.mktemp("versions"), redis_provider="self_hosted")
+
+
+@pytest.fixture(scope="module")
+def projects(baked, tmp_path_factory):
+    """{age: a Project with packages of that age}; pyproject.toml says which are admitted."""
+    text = (baked / "pyproject.toml").read_text()
+    requirements = list(map(Requirement, tomllib.loads(text)["project"]["dependencies"]))
+    made = {}
+    for age in AGES:
+        folder = tmp_path_factory.mktemp(age)
+        made[age] = Project(baked, settings=DEVELOPMENT, venv=folder / "venv")
+        made[age].make_venv()
+    install(made["newest"], requirements)
+    # Of the others the newest ones: they are not what is overridden.
+    by_name = {each.name: each for each in requirements}
+    oldest = [lower_bound(each) if each.name in CHOSEN else each for each in requirements]
+    install(made["oldest"], oldest)
+    # What is not named there, the ones that are named ask for.
+    for package, wanted, extra in (("celery", "kombu", ""), ("kombu", "redis", "redis")):
+        if wanted not in by_name:
+            asked = asked_for(made["oldest"], package, wanted, extra)
+            install(made["oldest"], [lower_bound(asked)])
+    return made
+
+
+def test_the_two_are_as_far_apart_as_the_project_admits(projects):
+    oldest, newest = (versions(projects[age]) for age in AGES)
+    for name in CHOSEN:
+        assert Version(oldest[name]) <= Version(newest[name]), name
+    assert oldest != newest
+    for age in AGES:
+        print(f"{age}: {versions(projects[age])}")
+
+
+@pytest.mark.parametrize("age", AGES)
+def test_its_own_tests_pass(age, projects):
+    done = projects[age].run(TESTS)
+    assert done.returncode == 0, f"{versions(projects[age])}\n{done.stderr[-5000:]}"
+    (ran,) = re.findall("^Ran ([0-9]+) tests", done.stderr, re.MULTILINE)
+    assert int(ran) > 20
+
+
+@pytest.fixture(scope="module")
+def after_renames(projects, tmp_path_factory):
+    """{(file, method): the ended test run} of copies in which that override is lost."""
+    newest = projects["newest"]
+
+    def run(renamed):
+        file, name = renamed
+        folder = tmp_path_factory.mktemp("renamed")
+        path = shutil.copytree(newest.path, folder / newest.slug)
+        change(
+            path / "redis_connection" / file,
+            {f" def {name}(": " def upstream_calls_another_one("},
+        )
+        return Project(path, settings=DEVELOPMENT, venv=newest.venv).run(TESTS)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(RENAMED, pool.map(run, RENAMED), strict=True))
+
+
+@pytest.mark.parametrize("renamed", RENAMED, ids=": ".join)
+def test_an_override_that_is_lost_would_be_noticed(renamed, after_renames):
+    done = after_renames[renamed]
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert "FAILED (" in done.stderr
