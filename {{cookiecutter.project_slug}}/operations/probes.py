@@ -219,6 +219,7 @@ class Way:
                 tls.settimeout(listen)
                 with suppress(TimeoutError):
                     tls.recv(1)
+            end_in_good_order(tls)
         # Python reads no fields of a certificate that was not verified.
         return *seen, fields or x509.fields_of(certificate)
 
@@ -256,6 +257,15 @@ class Way:
             if sock.recv(1) in (b"+", b"-"):
                 return causes.NOT_TLS
         return ""
+
+
+def end_in_good_order(sock: socket.socket):
+    """Say that nothing follows, and read what is left: a server counts a reset as an error."""
+    with suppress(OSError):
+        sock.settimeout(1)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(1024):
+            pass
 
 
 def days_left(fields: dict) -> float:

@@ -3,8 +3,9 @@
 import os
 import re
 import ssl
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -39,15 +40,31 @@ def readable(text: str) -> Iterator[str]:
 
     OpenSSL takes certificates of clients and their keys from a path only.
     """
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("pem")
-        os.write(descriptor, text.encode("ascii", "replace"))
-    else:
-        # A pipe holds it until it is read: what a chain and its key need is far below 64 KiB.
-        descriptor, end = os.pipe()
-        os.write(end, text.encode("ascii", "replace"))
-        os.close(end)
+    data = text.encode("ascii", "replace")
+    try:
+        descriptor = in_memory(data)
+    except (AttributeError, OSError):  # macOS has no such thing, and a sandbox may forbid it
+        descriptor = in_a_pipe(data)
     try:
         yield f"/dev/fd/{descriptor}"
     finally:
         os.close(descriptor)
+
+
+def in_memory(data: bytes) -> int:
+    descriptor = os.memfd_create("pem")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+    return descriptor
+
+
+def in_a_pipe(data: bytes) -> int:
+    descriptor, end = os.pipe()
+    # A thread of its own: a pipe takes no more than 16 to 64 KiB before somebody reads.
+    threading.Thread(target=fill, args=(end, data), daemon=True).start()
+    return descriptor
+
+
+def fill(end: int, data: bytes):
+    with suppress(BrokenPipeError), open(end, "wb") as file:  # whoever reads may stop before
+        file.write(data)

@@ -156,7 +156,7 @@ class Client(kombu_redis.PrefixedStrictRedis):
         return reply
 
 
-# The pools of this process, for as long as a channel uses them. redis-py's pools notice a fork.
+# The pools of this process, for as long as a channel uses them.
 _pools: weakref.WeakValueDictionary[str, BlockingConnectionPool] = weakref.WeakValueDictionary()
 _pools_lock = threading.Lock()
 
@@ -172,13 +172,14 @@ def shared_pool(params: dict) -> BlockingConnectionPool:
         return pool
 
 
-def renew_lock():
-    """In a child: the thread that held the lock when the process forked is not there."""
+def forget_pools():
+    """In a child: a thread that held one of their locks when the process forked is not there."""
     global _pools_lock
     _pools_lock = threading.Lock()
+    _pools.clear()
 
 
-os.register_at_fork(after_in_child=renew_lock)
+os.register_at_fork(after_in_child=forget_pools)
 
 
 class Channel(kombu_redis.Channel):
@@ -201,7 +202,9 @@ class Channel(kombu_redis.Channel):
         """kombu's own for what waits for messages, which keeps its connection busy; else shared."""
         if asynchronous and not self._greeting:
             return super()._get_pool(True)
-        return shared_pool(self._connparams())
+        params = self._connparams()
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=params["db"])  # as kombu's does
+        return shared_pool(params)
 
     def _disconnect_pools(self):
         # Other channels use the shared pool.

@@ -7,6 +7,7 @@ connects, and not the class.
 import asyncio
 import json
 import os
+import signal
 import ssl
 import tempfile
 import threading
@@ -182,6 +183,7 @@ class LivingTests(SimpleTestCase):
     def test_what_waits_for_messages_has_a_connection_of_its_own(self):
         with answering() as server, broker_of(server) as broker:
             channel = broker.default_channel
+            self.assertEqual(channel.keyprefix_fanout, "/0.")
             self.assertIsNot(channel.async_pool, channel.pool)
             self.assertNotIsInstance(channel.async_pool, redis.BlockingConnectionPool)
 
@@ -189,13 +191,24 @@ class LivingTests(SimpleTestCase):
         with answering() as server, broker_of(server) as broker:
             producer = broker.Producer()
             producer.publish({}, routing_key="q")
-            with transport._pools_lock:  # as if another thread held it now
-                pid = os.fork()
-                if pid == 0:
-                    done = transport.shared_pool({"host": "h"})
-                    os._exit(0 if done.max_connections == 2 else 1)
-            _, status = os.waitpid(pid, 0)
-            self.assertEqual(status, 0)
+            pool, held, done = producer.channel.pool, threading.Event(), threading.Event()
+
+            def hold():
+                with transport._pools_lock, pool._lock:
+                    held.set()
+                    done.wait(60)
+
+            thread = threading.Thread(target=hold)
+            thread.start()
+            held.wait(60)
+            if (pid := os.fork()) == 0:
+                signal.alarm(20)  # ends it, if it waits for a lock that nobody will release
+                with broker_of(server) as own:
+                    own.Producer().publish({}, routing_key="q")
+                os._exit(0)
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+            done.set()
+            thread.join()
             producer.publish({}, routing_key="q")
 
 
@@ -243,6 +256,17 @@ class PEMTests(SimpleTestCase):
         with pem.readable("some text") as path:
             self.assertEqual(Path(path).read_text(), "some text")
         self.assertFalse(Path(path).exists())
+
+    def test_the_path_works_without_memfd_and_for_a_long_text(self):
+        text = "0123456789" * 20_000
+        for missing in (AttributeError, PermissionError):
+            with (
+                mock.patch.object(pem, "in_memory", side_effect=missing),
+                pem.readable(text) as path,
+            ):
+                self.assertEqual(Path(path).read_text(), text)
+        with mock.patch.object(pem, "in_memory", side_effect=OSError), pem.readable(text):
+            pass  # nobody reads it
 
     def test_text_may_have_the_line_ends_of_an_env_file(self):
         text = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"

@@ -1,6 +1,8 @@
 """The transport: what it adds to kombu's really runs, and does what it promises."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 from unittest import mock
 
@@ -61,6 +63,13 @@ class AliasTests(SimpleTestCase):
             self.assertIs(found, transport.Transport)
             self.assertIs(found.Channel, transport.Channel)
             self.assertIs(found.Channel.QoS, transport.QoS)
+
+    def test_also_where_kombu_was_asked_before(self):
+        code = "import kombu; kombu.Connection('rediss://h').get_transport_cls()"
+        code += "; import {{ cookiecutter.project_slug }}"
+        code += "; print(kombu.Connection('rediss://h').get_transport_cls().__module__)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        self.assertEqual(done.stdout.split(), ["redis_connection.transport"], done.stderr)
 
     def test_kombu_has_what_is_overridden(self):
         """A name that kombu gives up would be overridden in vain, and nobody would see it."""

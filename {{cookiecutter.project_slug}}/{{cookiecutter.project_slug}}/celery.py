@@ -8,17 +8,19 @@ from celery import Celery
 from celery.app.backends import BACKEND_ALIASES
 from celery.signals import beat_init, setup_logging, worker_init, worker_ready
 from django.conf import settings
+from kombu import transport
 from kombu.exceptions import OperationalError
-from kombu.transport import TRANSPORT_ALIASES
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{{ cookiecutter.project_slug }}.settings")
 
 logger = logging.getLogger(__name__)
 
-# Before the first connection, for kombu remembers what it found here. These are for the whole
-# process: whatever opens a redis:// or rediss:// URL by kombu or Celery gets these classes.
+# These are for the whole process: whatever opens a redis:// or rediss:// URL by kombu or Celery
+# gets these classes.
 for _scheme in ("redis", "rediss"):
-    TRANSPORT_ALIASES[_scheme] = "redis_connection.transport:Transport"
+    transport.TRANSPORT_ALIASES[_scheme] = "redis_connection.transport:Transport"
+    # kombu remembers what it found, also where something asked for it before this file was read.
+    transport._transport_cache.pop(_scheme, None)
     BACKEND_ALIASES[_scheme] = "{{ cookiecutter.project_slug }}.results:Backend"
 
 # Of a rediss:// URL without options kombu says this before it asks the transport. Ours verifies.
