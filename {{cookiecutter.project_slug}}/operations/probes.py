@@ -106,7 +106,7 @@ class Way:
 
     def connect(self) -> str:
         try:
-            with self.socket() as sock:
+            with self.open_socket() as sock:
                 return "{} port {} answers".format(*sock.getpeername()[:2])
         except OSError as error:
             raise Trouble(f"{self.host} port {self.port}: {error.strerror or error}") from error
@@ -212,7 +212,7 @@ class Way:
 
         The fields are as in `SSLSocket.getpeercert()`, and empty if they cannot be read.
         """
-        with self.socket() as sock, context.wrap(self.policy.trust, sock, self.host) as tls:
+        with self.open_socket() as sock, context.wrap(self.policy.trust, sock, self.host) as tls:
             certificate, fields = tls.getpeercert(True), tls.getpeercert()
             seen = tls.version(), tls.cipher()[0], certificate
             if listen:  # so many seconds to what the server says of it
@@ -223,7 +223,7 @@ class Way:
         # Python reads no fields of a certificate that was not verified.
         return *seen, fields or x509.fields_of(certificate)
 
-    def socket(self) -> socket.socket:
+    def open_socket(self) -> socket.socket:
         return socket.create_connection((self.host, self.port), TIMEOUT)
 
     def look_closer(self, error: Exception) -> str:

@@ -93,7 +93,7 @@ def trusting_the_pins(trust: Trust) -> ssl.SSLContext:
     pins = pins_in(pem.text_of(trust.ca_certs))
     context.load_verify_locations(cadata=b"".join(pins))
     context.verify_flags |= CHECK_SELF_SIGNED
-    if not all(certificates_with_subjects(pins).values()):
+    if not all(cas_among(pins).values()):
         # One is the certificate of a server. Where all are CAs, a chain has to end in a root.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
@@ -179,7 +179,7 @@ def pins_in(text: str) -> list[bytes]:
     A CA between root and server is none. It often comes along with the server's certificate, and
     may sign for anybody. NoPin if none is left, or if one is a public CA.
     """
-    found = certificates_with_subjects(pem.certificates_in(text))
+    found = cas_among(pem.certificates_in(text))
     pins = [der for der, ca in found.items() if ca is None or is_root(der, ca)]
     if not pins:
         raise NoPin("holds a CA between root and server only")
@@ -191,8 +191,8 @@ def pins_in(text: str) -> list[bytes]:
     return pins
 
 
-def certificates_with_subjects(certificates: list[bytes]) -> dict[bytes, dict | None]:
-    """{DER: its fields as in SSLSocket.getpeercert(), but None for a server's certificate}."""
+def cas_among(certificates: list[bytes]) -> dict[bytes, dict | None]:
+    """{DER: the fields of a CA as in SSLSocket.getpeercert(), or None if it is no CA}."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for der in certificates:
         context.load_verify_locations(cadata=der)

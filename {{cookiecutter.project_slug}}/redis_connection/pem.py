@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+PIPE = 16 * 1024  # bytes that a pipe takes before somebody reads; on Linux four times as many
 KEY = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
@@ -60,8 +61,10 @@ def in_memory(data: bytes) -> int:
 
 def in_a_pipe(data: bytes) -> int:
     descriptor, end = os.pipe()
-    # A thread of its own: a pipe takes no more than 16 to 64 KiB before somebody reads.
-    threading.Thread(target=fill, args=(end, data), daemon=True).start()
+    if len(data) <= PIPE:
+        fill(end, data)
+    else:
+        threading.Thread(target=fill, args=(end, data), daemon=True).start()
     return descriptor
 
 

@@ -57,7 +57,7 @@ class Policy:
 
     @property
     def pinned(self) -> bool:
-        return self.verified and bool(self.ca_certs) and not self.check_hostname
+        return self.encrypted and self.trust.pinned
 
     @property
     def trust(self) -> Trust:

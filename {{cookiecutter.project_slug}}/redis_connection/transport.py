@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 # One to give a message back in a transaction, and one to look its queue up meanwhile.
 SHARED_CONNECTIONS = 2  # in each process
-WAIT = 2  # seconds for one of them to be free; with the time-out of a connection it is 7
+WAIT = 2  # seconds until one of them must be free, or sending fails
 
 # What Python raises where a message is not built as kombu builds it.
 MALFORMED = (

@@ -3,9 +3,10 @@ from datetime import timedelta
 from unittest import mock
 
 from django.core import mail
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
-from django.test import TestCase
+from django.test import TestCase, TransactionTestCase
 from django.urls import reverse
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -21,6 +22,22 @@ ANSWERS = {
     "password1": "correct horse battery",
     "password2": "correct horse battery",
 }
+
+
+class HashingTests(TransactionTestCase):
+    def test_no_transaction_waits_for_a_password_to_be_hashed(self):
+        """On SQLite nobody else could write meanwhile."""
+        hashed = []
+
+        def make_password(password, *args, **kwargs):
+            hashed.append(connection.in_atomic_block)
+            return password
+
+        hashing = mock.patch("django.contrib.auth.base_user.make_password", make_password)
+        with hashing, mock.patch(SEND):
+            self.client.post(reverse("register"), ANSWERS)
+        self.assertEqual(hashed, [False])
+        self.assertEqual(User.objects.count(), 1)
 
 
 class RegistrationTests(TestCase):

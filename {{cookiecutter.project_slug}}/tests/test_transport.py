@@ -9,9 +9,14 @@ from unittest import mock
 import kombu
 from celery import current_app
 from django.test import SimpleTestCase
+from kombu.transport import virtual
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, TimeoutError
 
 from redis_connection import transport
+
+from .answering import answering
+
+QOS = "kombu.transport.redis.QoS"
 
 MESSAGE = {
     "body": "e30=",
@@ -82,6 +87,56 @@ class AliasTests(SimpleTestCase):
                     self.assertTrue(hasattr(ours.__base__, name))
 
 
+class LivingTests(SimpleTestCase):
+    """What is overridden is what kombu calls: each test has a connection, and lets kombu call."""
+
+    def setUp(self):
+        self.server = self.enterContext(answering())
+        self.url = f"redis://127.0.0.1:{self.server.port}/0"
+        self.broker = self.enterContext(kombu.Connection(self.url))
+        self.channel = self.broker.default_channel
+
+    def test_the_parts_of_a_channel_are_ours(self):
+        self.assertIsInstance(self.channel, transport.Channel)
+        self.assertIsInstance(self.channel.client, transport.Client)
+        self.assertIsInstance(self.channel.qos, transport.QoS)
+
+    def test_a_channel_that_is_closed_leaves_the_others_their_connections(self):
+        self.broker.Producer().publish({}, routing_key="q")
+        with kombu.Connection(self.url) as other:
+            other.Producer().publish({}, routing_key="q")
+        logins = len([command for command in self.server.commands if command[0] == "HELLO"])
+        self.broker.Producer().publish({}, routing_key="q")
+        again = len([command for command in self.server.commands if command[0] == "HELLO"])
+        self.assertEqual(again, logins)
+
+    def test_what_is_published_and_no_message_ends_nothing(self):
+        published = [b"pmessage", b"/0.celery.pidbox", b"/0.celery.pidbox", b"[]"]
+        subscriber = SimpleNamespace(parse_response=lambda: published)
+        self.channel._fanout_to_queue["celery.pidbox"] = "a queue"
+        with self.assertLogs(transport.logger):
+            self.assertFalse(self.channel._receive_one(subscriber))
+
+    def test_a_worker_repeats_acknowledgements_every_few_seconds(self):
+        self.channel._active_queues.append("q")
+        theirs = mock.patch(f"{QOS}.restore_visible", side_effect=ReadOnlyError("a replica"))
+        settle = mock.patch.object(transport.QoS, "settle")
+        leave = mock.patch.object(transport.Channel, "leave_server")
+        with theirs as restored, settle as settled, leave as left:
+            self.channel.connection.cycle.maybe_restore_messages()
+        for each in (settled, restored, left):
+            each.assert_called_once()
+
+    def test_a_channel_that_ends_repeats_them_too(self):
+        message = SimpleNamespace(delivery_info={}, _raw=MESSAGE)
+        virtual.QoS.append(self.channel.qos, message, "tag")
+        theirs = mock.patch(f"{QOS}.restore_unacked", return_value=[])
+        with theirs as restored, mock.patch.object(transport.QoS, "settle") as settled:
+            self.channel.close()
+        settled.assert_called_once()
+        restored.assert_called_once()
+
+
 class AcknowledgementTests(SimpleTestCase):
     def setUp(self):
         self.redis = Redis()
@@ -144,6 +199,29 @@ class AcknowledgementTests(SimpleTestCase):
         self.assertEqual([command[0] for command in self.redis.executed], ["zadd", "hset"])
         self.qos.ack("tag")
         self.assertTrue(self.qos.can_consume())
+
+    def test_what_is_given_back_before_it_was_recorded_is_recorded_first(self):
+        self.redis.error = OutOfMemoryError("used memory > 'maxmemory'")
+        with self.assertLogs(transport.logger):
+            self.qos.append(self.message, "tag")
+        self.redis.error = None
+        with mock.patch.object(transport.QoS, "restore_by_tag") as restore:
+            restore.side_effect = lambda *_, **__: self.assertIn("hset", self.names())
+            self.qos.reject("tag", requeue=True)
+        restore.assert_called_once()
+
+    def names(self):
+        return [command[0] for command in self.redis.executed]
+
+    def test_a_server_that_refuses_an_acknowledgement_is_left(self):
+        for error, left in (ReadOnlyError("a replica"), 1), (TimeoutError("silent"), 0):
+            self.qos.append(self.message, "tag")
+            self.redis.error = error
+            leave = mock.patch.object(transport.Channel, "leave_server")
+            with self.assertLogs(transport.logger), leave as called:
+                self.qos.ack("tag")
+            self.assertEqual(called.call_count, left)
+            self.redis.error = None
 
     def test_what_is_done_before_it_was_recorded_is_not_recorded_any_more(self):
         self.redis.error = OutOfMemoryError("used memory > 'maxmemory'")

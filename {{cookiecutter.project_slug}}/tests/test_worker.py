@@ -1,15 +1,27 @@
 """What watches over a worker, and what it puts aside."""
 
+import gc
 import time
+import warnings
 from types import SimpleNamespace
 from unittest import mock
 
+from celery import signals
 from celery.worker import state
 from django.db import OperationalError
-from django.test import TestCase
+from django.test import SimpleTestCase, TestCase
 
 from operations import put_aside, watchdog
 from operations.models import DeafWorker, PutAsideMessage
+
+
+class MemoryTests(SimpleTestCase):
+    def test_what_is_there_before_the_processes_are_forked_is_frozen(self):
+        self.addCleanup(gc.unfreeze)
+        gc.unfreeze()
+        with warnings.catch_warnings(action="ignore"):  # Celery's own receiver misses the worker
+            signals.worker_init.send(sender=None)
+        self.assertGreater(gc.get_freeze_count(), 10_000)
 
 
 class WatchdogTests(TestCase):

@@ -220,9 +220,9 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # It pauses between two tries, and keeps a message that no task can be made of instead of ending.
 CELERY_WORKER_CONSUMER = "operations.consumer:Consumer"
-# Remote control holds one of kombu's connections and waits for a second. So there must be more than
-# threads that use it, or they wait for each other for ever; Flower has eight. A limit only: what
-# they hold of Redis is counted in checks.py.
+# kombu's objects for connections, which share those to Redis. Remote control holds one and waits
+# for a second: there must be more of them than threads that use it, or these wait for each other
+# for ever. 10 is Celery's default, and Flower uses it in eight threads.
 WEB_THREADS = 4
 CELERY_BROKER_POOL_LIMIT = max(10, WEB_THREADS + 1)
 # redis-py reopens a closed connection by itself; each retry here would add 10 s to a web request.
