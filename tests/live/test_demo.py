@@ -36,8 +36,8 @@ BROKEN = {
     ),
     "doctor not verified": (
         POLICY,
-        re.compile(r'connection\.TLSConnection, "trust": self\.trust'),
-        f'connection.TLSConnection, "trust": {UNVERIFIED}',
+        re.compile(r"Trust\(self\.cert_reqs, self\.check_hostname, \*files\)"),
+        UNVERIFIED,
         "the doctor accepted a certificate of another CA",
     ),
     "worker not verified": (

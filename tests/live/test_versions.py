@@ -27,8 +27,7 @@ CHOSEN = ("celery", "kombu", "redis")
 # {file: the methods of redis-py or kombu that a class in it overrides}
 OVERRIDES = {
     "connection.py": ["on_connect_check_health", "_wrap_socket_with_ssl"],
-    # Not its _connect, which only words an error: the tests do not notice when that is lost.
-    "aio.py": ["on_connect_check_health", "_connection_arguments"],
+    "aio.py": ["on_connect_check_health", "_connection_arguments", "_connect"],
     "transport.py": [
         "append",
         "ack",

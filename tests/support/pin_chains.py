@@ -218,7 +218,7 @@ def reaches_root(cert, pins, others, below=0):
 def accepted(given, sent, public):
     """Whether the server that sends this chain is the one that the given pins are for."""
     pins = {cert for cert in given if is_pin(cert)}
-    if public in given or not sent[0].for_servers:
+    if holds_public(given, public) or not sent[0].for_servers:
         return False
     return reaches_root(sent[0], pins, pins | set(sent))
 
@@ -233,7 +233,12 @@ def accepted_by_name(cas, sent):
 def must_not_be_read(given, public):
     """Whether the names alone tell that there is no pin, or that it is one of a public CA."""
     cas_between = [cert for cert in given if cert.ca and cert.issuer.subject != cert.subject]
-    return public in given or len(cas_between) == len(given)
+    return holds_public(given, public) or len(cas_between) == len(given)
+
+
+def holds_public(given, public):
+    """Whether one of them is a root with the key of the public CA, whenever that was issued."""
+    return any(cert.ca and is_pin(cert) and cert.key is public.key for cert in given)
 
 
 # What is pinned, and what servers send
@@ -310,6 +315,7 @@ class Chains:
             "public root": [self.public],
             "root, public root": [root, self.public],
             "leaf, between, public root": [leaf, between, self.public],
+            "public root, issued again": [Cert("Public CA", key=self.public.key, ca=True)],
         }
         self.servers |= {
             "leaf, between, root by public": [leaf, between, by_public],
