@@ -26,7 +26,7 @@ from tests.support.service import OUTSIDE_NAME, Project, Service
 from tests.support.tls_front import TLSFront
 
 pytestmark = pytest.mark.live
-AT_ONCE = 6  # most of the time is waiting
+AT_ONCE = 9  # most of the time is waiting
 DEADLINE = 60  # seconds; a refused inspect tries for 6, and all scenes of this file run at once
 
 WRONG = "certificate verify failed"
@@ -310,7 +310,7 @@ WEAKNESSES = {
             "super().__init__(**without_tls(options))": "super().__init__(**options)",
         },
         "redis_connection/policy.py": {
-            '"ssl_cert_reqs": self.cert_reqs': '"ssl_cert_reqs": "none"',
+            '"ssl_cert_reqs": "required" if self.verified else "none"': '"ssl_cert_reqs": "none"',
             '"ssl_check_hostname": self.verified': '"ssl_check_hostname": False',
         },
     },
