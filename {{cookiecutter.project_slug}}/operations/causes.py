@@ -52,8 +52,6 @@ CAUSES = {
     "used memory >": "Memory is full, and no task is taken: free some, or take a larger plan.",
     "read only replica|MasterDownError": "Use the host of the primary: this one is a replica.",
     "not enough good replicas": "The server waits for its replicas: look at them.",
-    "No connection available": "Redis answers slowly, and other requests of this process already"
-    " wait for it: look at its load, and at the network.",
     "connection refused": "Nothing listens there: start Redis, or correct host and port.",
     "No route|unreachable": "No way leads there from here: is it a private network, or IPv6 only?",
     "timed out|timeout": "Nobody answers: look at host, port, firewall, allow list, and load.",
