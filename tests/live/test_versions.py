@@ -40,6 +40,7 @@ OVERRIDES = {
         "_get_client",
         "_deliver_fanout_message",
         "_put",
+        "maybe_refresh_binding_expiry",
     ],
 }
 RENAMED = [(file, name) for file, names in OVERRIDES.items() for name in names]

@@ -243,6 +243,14 @@ class Channel(kombu_redis.Channel):
             logger.warning("what was published to %s is no message: %r", exchange, error)
             return False
 
+    def maybe_refresh_binding_expiry(self):
+        # A write, which is tried again within a second. kombu logs each refusal with a traceback.
+        try:
+            super().maybe_refresh_binding_expiry()
+        except ResponseError as error:
+            logger.debug("Redis refuses, and is asked again: %s", error)
+            self.leave_server()
+
     def _put(self, queue, message, **kwargs):
         try:
             super()._put(queue, message, **kwargs)

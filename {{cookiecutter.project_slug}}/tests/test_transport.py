@@ -16,7 +16,7 @@ from redis_connection import transport
 
 from .answering import answering
 
-QOS = "kombu.transport.redis.QoS"
+QOS, CHANNEL = "kombu.transport.redis.QoS", "kombu.transport.redis.Channel"
 
 MESSAGE = {
     "body": "e30=",
@@ -126,6 +126,15 @@ class LivingTests(SimpleTestCase):
             self.channel.connection.cycle.maybe_restore_messages()
         for each in (settled, restored, left):
             each.assert_called_once()
+
+    def test_a_server_that_refuses_fills_no_log(self):
+        refusal = ReadOnlyError("a replica")
+        refuses = mock.patch(f"{CHANNEL}.maybe_refresh_binding_expiry", side_effect=refusal)
+        leave = mock.patch.object(transport.Channel, "leave_server")
+        with refuses as asked, leave as left, self.assertNoLogs("kombu"):
+            self.channel.connection.cycle.maybe_refresh_binding_expiry()
+        asked.assert_called_once()
+        left.assert_called_once()
 
     def test_a_channel_that_ends_repeats_them_too(self):
         message = SimpleNamespace(delivery_info={}, _raw=MESSAGE)
