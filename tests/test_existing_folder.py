@@ -26,7 +26,7 @@ KEPT = {
     "LICENSE": "All rights reserved\n",
     "notes.txt": "postgres://ada:s3cret7@db/x cookiecutter.notes {{ todo }}\n",
     "old/script.py": "print 'Python 2'\n",
-    "my_service.txt": "not the package\n",
+    "config.txt": "not the package\n",
 }
 
 
@@ -165,8 +165,8 @@ KINDS = {
     "an empty folder": ("tests", lambda path: path.mkdir()),
     "a folder in the place of a file": ("Procfile", lambda path: write(path, {"a": "b\n"})),
     "a file in the place of a folder": ("script", lambda path: path.write_text("#!/bin/sh\n")),
-    "the package": ("my_service", lambda path: write(path, {"models.py": "x = 1\n"})),
-    "a file named like the package": ("my_service", lambda path: path.write_text("notes\n")),
+    "the package of settings": ("config", lambda path: write(path, {"models.py": "x = 1\n"})),
+    "a file named like that": ("config", lambda path: path.write_text("notes\n")),
     "a link to a file": ("README.md", linked("../elsewhere/README.md")),
     "a link to a folder": ("templates", linked("../elsewhere")),
     "a link to nothing": ("manage.py", linked("nowhere")),
@@ -368,7 +368,7 @@ MINE = {
     ".github/mine.yml": "on: push\n",
     ".github/workflows/mine.yml": "on: push\n",
     "tests/test_mine.py": "x = 1\n",
-    "my_service/models.py": "x = 1\n",
+    "config/models.py": "x = 1\n",
 }
 SAME_NAME = {"README.md", "templates/base.html"}
 

@@ -5,7 +5,6 @@ import configparser
 import contextlib
 import functools
 import json
-import keyword
 import re
 import shutil
 import subprocess
@@ -123,18 +122,19 @@ def started(project):
     return commands, names
 
 
-def stated(project, slug):
-    """{place: text} of all that the parsed files say about the project's name and package."""
+def stated(project):
+    """{place: text} of all that the parsed files say about the project's name."""
     commands, names = started(project)
     packages = re.findall(r"(?:celery -A|gunicorn|python -m) ([^ .]+)", "\n".join(commands))
-    module = literals(project, f"{slug}/settings.py")
-    entrances = ("manage.py", f"{slug}/celery.py", f"{slug}/wsgi.py")
+    module = literals(project, "config/settings.py")
+    entrances = ("manage.py", "config/celery.py", "config/wsgi.py")
     return {
         "heading": (project / "README.md").read_text("utf-8").partition("\n")[0],
         "project": tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"][
             "name"
         ],
-        "app": literals(project, f"{slug}/celery.py")["Celery"],
+        "name": module["SERVICE_NAME"],
+        "app": literals(project, "config/celery.py")["Celery"],
         "modules": [module["ROOT_URLCONF"], module["WSGI_APPLICATION"]],
         "settings": [settings_of(project, name) for name in entrances],
         "commands": set(packages),
@@ -152,20 +152,20 @@ def check_project(ended, answers, post_gen):
     name, slug = effective["project_name"], effective["project_slug"]
     # Said once more, without the hook's lists.
     assert slug.isascii() and slug.isidentifier() and slug.islower(), slug
-    assert not keyword.iskeyword(slug) and slug not in sys.stdlib_module_names, slug
-    # What the packages of the service import where they find it, and need more of than a name.
-    assert slug not in ("brotli", "brotlicffi", "hiredis", "msgpack", "yaml")
+    assert slug not in ("con", "prn", "aux", "nul", "com1", "lpt1"), slug
     dashed = slug.replace("_", "-")
     assert re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])?", dashed), "PEP 508 has no such name"
     parts = ["", "-db", "-shared"] if effective["deploy_target"] == "render" else []
     parts += ["-redis"] * bool(parts and effective["redis_provider"] == "render")
-    assert stated(ended.project, ended.project.name) == {
+    supervised = effective["deploy_target"] == "render"
+    assert stated(ended.project) == {
         "heading": f"# {name}",
         "project": dashed,
+        "name": slug,
         "app": slug,
-        "modules": [f"{slug}.urls", f"{slug}.wsgi.application"],
-        "settings": [{f"{slug}.settings"}] * 3,
-        "commands": {slug},
+        "modules": ["config.urls", "config.wsgi.application"],
+        "settings": [{"config.settings"}] * 3,
+        "commands": {"config", *(["operations"] if supervised else [])},
         "render.yaml": {f"{dashed}{part}" for part in parts},
     }
     assert post_gen.problems(ended.project, context) == []
@@ -436,7 +436,7 @@ def test_on_the_command_line_it_is_the_same(judge, home, nasty):
 
 
 def test_everything_wrong_is_said_at_once(judge):
-    wrong = {"project_name": "O'Brien", "project_slug": "class", "cert_strictness": "required"}
+    wrong = {"project_name": "O'Brien", "project_slug": "con", "cert_strictness": "required"}
     ended = judge({**wrong, "redis_provider": "heroku"}, way=by_command)
     assert [reason.split()[0] for reason in ended.reasons] == list(wrong)
 
@@ -532,7 +532,7 @@ def untouched(home):
 
     def untouched(slug=None):
         assert leftovers(before, tree(home.home.parent), slug and f"work/{slug}") == []
-        assert slug is None or (home.work / slug / slug / "settings.py").is_file()
+        assert slug is None or (home.work / slug / "config" / "settings.py").is_file()
 
     return untouched
 
@@ -667,8 +667,7 @@ ANYTHING = "def problems(*_):\n    return []"
 
 # {what is wrong: (hook, code at its end, answers, what is said of it)}
 WRONG = {
-    "a keyword is taken": ("pre_gen", ANYTHING, {"project_slug": "class"}, "class"),
-    "a module of Python is taken": ("pre_gen", ANYTHING, {"project_slug": "json"}, "json"),
+    "a device is taken": ("pre_gen", ANYTHING, {"project_slug": "con"}, "con"),
     "a name that no package has is taken": ("pre_gen", ANYTHING, BAD_SLUG, "my-shop"),
     "upper case is taken": ("pre_gen", ANYTHING, {"project_slug": "Shop"}, "Shop"),
     "a name of two lines is taken": ("pre_gen", ANYTHING, {"project_name": "a\nb"}, "heading"),
@@ -704,7 +703,7 @@ WRONG = {
     ),
     "what is suggested is refused": (
         "pre_gen",
-        "def suggestion(slug):\n    return 'class'",
+        "def suggestion(slug):\n    return 'con'",
         BAD_SLUG,
         "refused again",
     ),
@@ -747,13 +746,14 @@ WRONG = {
 OTHER = {
     "heading": ("README.md", f"# {{{{ {NAME}", f"# {{{{ {NAME} | title", SHOP),
     "project": ("pyproject.toml", 'name = "{{', 'name = "x-{{', SHOP),
-    "app": ("*/celery.py", f'Celery("{{{{ {SLUG} }}}}")', 'Celery("x")', SHOP),
-    "settings": ("*/wsgi.py", f"{{{{ {SLUG} }}}}.settings", "x.settings", SHOP),
-    "modules": ("*/settings.py", f'"{{{{ {SLUG} }}}}.urls"', '"x.urls"', SHOP),
-    "commands": ("supervisord.conf", f"-A {{{{ {SLUG} }}}} worker", "-A x worker", SHOP),
+    "name": ("config/settings.py", f'"{{{{ {SLUG} }}}}"', '"x"', SHOP),
+    "app": ("config/celery.py", f'Celery("{{{{ {SLUG} }}}}")', 'Celery("x")', SHOP),
+    "settings": ("config/wsgi.py", "config.settings", "x.settings", SHOP),
+    "modules": ("config/settings.py", '"config.urls"', '"x.urls"', SHOP),
+    "commands": ("supervisord.conf", "-A config worker", "-A x worker", SHOP),
     "commands of the Procfile": (
         "*Procfile*",
-        f"-A {{{{ {SLUG} }}}} beat",
+        "-A config beat",
         "-A x beat",
         SHOP | {"deploy_target": "procfile"},
     ),

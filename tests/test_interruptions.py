@@ -28,13 +28,13 @@ MOMENTS = {
     ("cookiecutter", "shutil.copyfile", "my_service/.github/workflows/ci.yml", 1): (
         "a marked project"
     ),
-    ("cookiecutter", "open", "my_service/my_service/settings.py", 1): "a marked project",
+    ("cookiecutter", "open", "my_service/config/settings.py", 1): "a marked project",
     ("cookiecutter", "os.chmod", "my_service/tests/test_registration.py", 1): "a marked project",
     ("cookiecutter", "tempfile.mkstemp", "", 2): "a marked project",
     ("cookiecutter", "subprocess.Popen", "", 2): "a marked project",
     ("post_gen", "import", "enum", 1): "a marked project",
     ("post_gen", "import", "configparser", 1): "a marked project",
-    ("post_gen", "open", "my_service/settings.py", 1): "a marked project",
+    ("post_gen", "open", "config/settings.py", 1): "a marked project",
     ("post_gen", "os.remove", MARKER, 1): "a marked project",
 }
 HALF = ("cookiecutter", "open", "my_service/manage.py", 1)

@@ -138,7 +138,7 @@ REFUSED = {
         {
             "given": {
                 "project_name": "O'Brien",
-                "project_slug": "class",
+                "project_slug": "con",
                 "redis_provider": "heroku",
                 "cert_strictness": "optional",
                 "__databases": "1",
@@ -262,7 +262,7 @@ REFUSED = {
         [NO_TEXT.format("project_name", "nan")],
     ),
     "a replay of another's answers": (
-        {"replay": replay(project_name="O'Brien", project_slug="json", __folder=["json"])},
+        {"replay": replay(project_name="O'Brien", project_slug="con", __folder=["con"])},
         ["project_name ", "project_slug "],
     ),
 }

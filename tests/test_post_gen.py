@@ -33,7 +33,7 @@ FILES = {
         command=celery -A my_service beat
         stopwaitsecs=2
         """,
-    "my_service/settings.py": """\
+    "config/settings.py": """\
         DEFAULTS = {
             "REDIS_CERT_REQS": "required",
             "REDIS_CHECK_HOSTNAME": "true",
@@ -146,12 +146,12 @@ def test_a_whole_project_has_no_problems(post_gen, tmp_path, target):
     assert post_gen.problems(tmp_path, answers) == []
 
 
-SETTINGS = "my_service/settings.py"
+SETTINGS = "config/settings.py"
 CONF = "supervisord.conf"
 LOCK = "requirements.txt"
 RED = {
     "manage.py is gone": ("manage.py", "", None, "manage.py is missing."),
-    "settings are gone": (SETTINGS, "", None, "my_service/settings.py is missing."),
+    "settings are gone": (SETTINGS, "", None, "config/settings.py is missing."),
     "pyproject is gone": ("pyproject.toml", "", None, "pyproject.toml is missing."),
     "Python does not parse": (
         "tests/test_x.py",
@@ -312,7 +312,7 @@ RED = {
         ".env.example holds a SECRET_KEY",
     ),
     "a secret key in Python": (
-        "my_service/conf.py",
+        "config/conf.py",
         None,
         'SECRET_KEY = "django-insecure-8b!x(2k#9v0q$w)e7r^t"\n',
         "conf.py holds a SECRET_KEY",

@@ -150,7 +150,7 @@ def test_a_question_can_be_left(run, defaults, number, key):
 
 
 def test_refused_answers_are_refused_all_at_once(run):
-    seen = run(("O'Brien", "class", NUMBERS["heroku"], "2", ""))
+    seen = run(("O'Brien", "con", NUMBERS["heroku"], "2", ""))
     assert seen.status == 1
     assert in_work(seen) == {}
     check_screen("refused", seen.reasons)

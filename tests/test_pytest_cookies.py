@@ -24,11 +24,11 @@ def test_the_defaults_bake(bake):
 
 
 def test_answers_that_cannot_work_are_refused_with_the_reason(bake, capfd):
-    result = bake(redis_provider="heroku", cert_strictness="required", project_slug="class")
+    result = bake(redis_provider="heroku", cert_strictness="required", project_slug="con")
     assert result.exit_code == -1
     assert result.project_path is None
     reasons = capfd.readouterr().err
-    assert "Python keyword" in reasons
+    assert "device on Windows" in reasons
     assert "answer recommended" in reasons
 
 

@@ -34,23 +34,14 @@ REFUSED = [answers for answers in PRODUCT if refused(answers)]
 LOCKS = ("requirements.txt", "requirements-dev.txt")
 COPIED = (".github/", "templates/")  # not rendered
 
-PACKAGE = [
-    "__init__",
-    "celery",
-    "checks",
-    "debug",
-    "environment",
-    "health",
-    "pem_files",
-    "redis_tls",
-]
 MODULES = {
-    "my_service": [*PACKAGE, "redis_url", "results", "settings", "supervise", "urls", "wsgi"],
+    "config": ["__init__", "celery", "environment", "pem_files", "redis_tls", "redis_url"]
+    + ["results", "settings", "urls", "wsgi"],
     "authentication": ["__init__", "admin", "delivery", "email_utils", "forms", "links", "models"]
     + ["smtp", "urls", "views"],
     "authentication/migrations": ["__init__", "0001_initial"],
-    "operations": ["__init__", "admin", "apps", "causes", "consumer", "models", "probes"]
-    + ["put_aside", "tasks", "watchdog"],
+    "operations": ["__init__", "admin", "apps", "causes", "checks", "consumer", "debug", "health"]
+    + ["models", "probes", "put_aside", "supervise", "tasks", "watchdog"],
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],
@@ -87,18 +78,18 @@ TARGET_FILES = {
     "server": set(),
 }
 GUNICORN = (
-    "gunicorn {slug}.wsgi --preload --threads 4 --graceful-timeout 5 --no-control-socket "
+    "gunicorn config.wsgi --preload --threads 4 --graceful-timeout 5 --no-control-socket "
     "--access-logfile -"
 )
-WORKER = "celery -A {slug} worker --without-gossip --without-mingle --without-heartbeat"
+WORKER = "celery -A config worker --without-gossip --without-mingle --without-heartbeat"
 # Where no supervisord.conf names the signal, this turns TERM into a soft shutdown.
 ALONE = "env REMAP_SIGTERM=SIGQUIT "
-BEAT = "celery -A {slug} beat"
+BEAT = "celery -A config beat"
 MIGRATE = "python manage.py migrate --noinput"
 BUILD = (
     "pip install --require-hashes -r requirements.txt && python manage.py collectstatic --noinput"
 )
-SUPERVISE = "python -m {slug}.supervise -c supervisord.conf"
+SUPERVISE = "python -m operations.supervise -c supervisord.conf"
 
 
 # What the README's section "Deploy" says of each target, and of no other.
@@ -202,11 +193,9 @@ def answers_of(files):
 
 def statements(files):
     """(what, value, file) of all that the files say about the answers."""
-    (slug,) = (name.partition("/")[0] for name in files if name.endswith("/settings.py"))
-    yield "project_slug", slug, "its folder"
     yield from readme_statements(files["README.md"])
     yield from example_statements(files[".env.example"])
-    yield from python_statements(files, slug)
+    yield from python_statements(files)
     if "render.yaml" in files:
         yield from blueprint_statements(files)
     if "Procfile" in files:
@@ -222,14 +211,15 @@ def statements(files):
     }
     for where, commands in started.items():
         for command in commands:
-            yield "project_slug", one(r"(?:celery -A|gunicorn|python -m) (\w+)", command), where
+            package = one(r"(?:celery -A|gunicorn|python -m) (\w+)", command)
+            assert package == ("operations" if "supervise" in command else "config"), where
 
 
 def readme_statements(text):
     url_env, url_form = one(r"^`(\w+)=(\S+)`$", text)
     for what, value in {
         "project_name": one(r"\A# (.+)$", text),
-        "project_slug": one(r"^- `(\w+)/`: `settings.py`", text),
+        "project_slug": one(r"ACL SETUSER (\w+) reset", text),
         "label": one(r"^## Redis: (.+)$", text),
         "url_env": url_env,
         "url_form": url_form,
@@ -251,17 +241,16 @@ def example_statements(text):
         yield what, value, ".env.example"
 
 
-def python_statements(files, slug):
-    settings = f"{slug}/settings.py"
-    trees = {name: ast.parse(files[name]) for name in (settings, "manage.py")}
-    trees |= {name: ast.parse(files[name]) for name in (f"{slug}/celery.py", f"{slug}/wsgi.py")}
-    for name, parsed in trees.items():
-        for node in ast.walk(parsed):
-            text = str(getattr(node, "value", ""))
-            module = r"(\w+)\.(settings|urls|wsgi\.application|health\.middleware|debug\.HideURLs)"
-            if isinstance(node, ast.Constant) and (found := re.fullmatch(module, text)):
-                yield "project_slug", found[1], name
-    calls = {ast.unparse(n.func): n for n in ast.walk(trees[settings]) if isinstance(n, ast.Call)}
+def python_statements(files):
+    settings = "config/settings.py"
+    tree = ast.parse(files[settings])
+    (name,) = (
+        node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SERVICE_NAME"
+    )
+    yield "project_slug", name, settings
+    calls = {ast.unparse(n.func): n for n in ast.walk(tree) if isinstance(n, ast.Call)}
     values = {word.arg: word.value for word in calls["Environment"].keywords}
     defaults = ast.literal_eval(values["defaults"])
     yield "cert_strictness", defaults["REDIS_CERT_REQS"], settings
@@ -371,19 +360,19 @@ def test_the_readme_says_how_to_look_at_tls_where_there_is_tls(baked):
 # {what is wrong: (file, old, new, what is said of it)}, None for a whole file
 MISREAD = {
     "another mode": (
-        "my_service/settings.py",
+        "config/settings.py",
         '"REDIS_CERT_REQS": "required"',
         '"REDIS_CERT_REQS": "none"',
-        "cert_strictness is none in my_service/settings.py or required in .env.example",
+        "cert_strictness is none in config/settings.py or required in .env.example",
     ),
     "another provider's number": (
-        "my_service/settings.py",
+        "config/settings.py",
         '"REDIS_DATABASES": "1"',
         '"REDIS_DATABASES": "16"',
-        "REDIS_DATABASES is 1 in .env.example or 16 in my_service/settings.py",
+        "REDIS_DATABASES is 1 in .env.example or 16 in config/settings.py",
     ),
     "another provider's variable": (
-        "my_service/settings.py",
+        "config/settings.py",
         '"REDIS_URL")',
         '"SCALINGO_REDIS_URL")',
         "url_env is REDIS_URL in .env.example or",
@@ -404,11 +393,11 @@ MISREAD = {
     ),
     "no heading": ("README.md", "# My Service\n", "", r"\A# (.+)$ is found 0 times"),
     "another heading": ("README.md", "## Redis: ", "## Redis: x\n## Redis: ", "found 2 times"),
-    "another package in a module": (
-        "manage.py",
-        "my_service.settings",
-        "shop.settings",
-        "or shop in manage.py",
+    "another name in the settings": (
+        "config/settings.py",
+        'SERVICE_NAME = "my_service"',
+        'SERVICE_NAME = "shop"',
+        "or shop in config/settings.py",
     ),
     "another package in its name": (
         "pyproject.toml",
@@ -416,17 +405,11 @@ MISREAD = {
         '"shop"',
         "or shop in pyproject.toml",
     ),
-    "another package in a command": (
-        "supervisord.conf",
-        "-A my_service beat",
-        "-A shop beat",
-        "or shop in supervisord.conf",
-    ),
     "another package in a name": ("render.yaml", "my-service-db", "shop-db", "shop in render.yaml"),
     "another target's file": (
         "Procfile",
         None,
-        "beat: celery -A my_service beat\n",
+        "beat: celery -A config beat\n",
         "deploy_target is procfile in Procfile or render_services in README.md",
     ),
     "no file of the target": (
@@ -494,9 +477,9 @@ def test_supervisord_runs_the_three_programs_of_the_package(baked, answers):
     """What supervisor makes of the rest is seen in tests/live/test_matrix.py."""
     sections = programs(texts(baked(**answers))).items()
     assert {name: section["command"] for name, section in sections if "command" in section} == {
-        "program:django": GUNICORN.format(slug="my_service"),
-        "program:celery_worker": WORKER.format(slug="my_service"),
-        "program:celery_beat": BEAT.format(slug="my_service"),
+        "program:django": GUNICORN,
+        "program:celery_worker": WORKER,
+        "program:celery_beat": BEAT,
     }
 
 
@@ -507,9 +490,9 @@ PROCFILE = [answers for answers in ACCEPTED if answers["deploy_target"] == "proc
 def test_the_procfile_runs_the_same_commands(baked, answers):
     assert procfile(texts(baked(**answers))) == {
         "release": MIGRATE,
-        "web": GUNICORN.format(slug="my_service"),
-        "worker": ALONE + WORKER.format(slug="my_service"),
-        "beat": BEAT.format(slug="my_service"),
+        "web": GUNICORN,
+        "worker": ALONE + WORKER,
+        "beat": BEAT,
     }
 
 
@@ -550,7 +533,7 @@ def broken_rules(text, answers):
     rules = {  # (what there is, what is right)
         "the processes are those of the target": (
             list(zip(of_each("type"), of_each("startCommand"), strict=True)),
-            [(k, c.format(slug="my_service")) for k, c in zip(kinds, commands, strict=True)],
+            list(zip(kinds, commands, strict=True)),
         ),
         "every process has its variables, from where they come": (
             [{e["key"]: {k: e[k] for k in e if k != "key"} for e in each} for each in variables],

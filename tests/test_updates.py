@@ -265,7 +265,7 @@ FACTS = {"databases": 7, "max_connections": 77, "notes": "A note of the next rel
 
 @pytest.mark.parametrize("flags", [[], ["--refresh-private-variables"]], ids=["plain", "refresh"])
 def test_a_changed_fact_arrives_with_every_update(owner, flags):
-    settings = owner.project / "my_service" / "settings.py"
+    settings = owner.project / "config" / "settings.py"
     replace(settings, "from pathlib import Path\n", "from pathlib import Path  # ours\n")
     owner.commit("Ours")
     change_facts(owner.repository, "render", **FACTS)
@@ -280,7 +280,7 @@ def test_a_changed_fact_arrives_with_every_update(owner, flags):
     assert {path for path in {*before, *after} if before.get(path) != after.get(path)} == {
         ".env.example",
         "README.md",
-        "my_service/settings.py",
+        "config/settings.py",
     }
     text = settings.read_text()
     assert '"REDIS_DATABASES": "7"' in text and '"REDIS_MAX_CONNECTIONS": "77"' in text
@@ -330,7 +330,7 @@ def test_another_answer_gives_what_a_new_project_has(owner, baked, answers):
 def test_another_answer_and_the_owners_changes_are_merged(owner):
     base = owner.project / "templates" / "base.html"
     base.write_text("ours\n")
-    settings = owner.project / "my_service" / "settings.py"
+    settings = owner.project / "config" / "settings.py"
     replace(settings, "from pathlib import Path\n", "from pathlib import Path  # ours\n")
     owner.commit("Ours")
     owner.answer(redis_provider="upstash")
@@ -346,7 +346,7 @@ REFUSED = [
         {"redis_provider": "heroku", "cert_strictness": "required"},
         "cert_strictness 'required' cannot work out of the box with redis_provider 'heroku'",
     ),
-    ({"project_slug": "class"}, "project_slug 'class' is a Python keyword"),
+    ({"project_slug": "con"}, "project_slug 'con' is a device on Windows"),
     ({"deploy_target": "moon"}, "moon provided for choice variable deploy_target"),
 ]
 

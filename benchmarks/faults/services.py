@@ -21,11 +21,11 @@ urlpatterns += [path("numbered/", include("numbered.urls"))]
 """
 
 
-def add_numbered(project):
-    """Add the app of the numbered tasks to a project."""
+def add_numbered(project, package):
+    """Add the app of the numbered tasks to a project whose settings are in `package`."""
     shutil.copytree(BENCHMARKS / "numbered", project.path / "numbered", ignore=LEFT_BEHIND)
     for name, text in (("settings.py", SETTINGS), ("urls.py", URLS)):
-        with (project.path / project.slug / name).open("a") as file:
+        with (project.path / package / name).open("a") as file:
             file.write(text)
 
 
@@ -33,6 +33,7 @@ class Kind:
     """One of the two services, made once; each stack gets a copy of it."""
 
     name = ""
+    package = ""  # with settings, URLs and the Celery app
 
     def __init__(self, folder, authority, venv):
         """Make it in the folder and build it in `venv`; `authority` signed Redis's certificate."""
@@ -40,7 +41,7 @@ class Kind:
         self._authority = authority
         self._folder.mkdir(parents=True)
         self.project = self.make(venv)
-        add_numbered(self.project)
+        add_numbered(self.project, self.package)
         self._build(venv)
         # Migrations run once; every stack on SQLite gets a copy of the empty database.
         self.empty_database = self._folder / "empty.sqlite3"
@@ -87,6 +88,7 @@ class Ours(Kind):
     """The template's, with its render.yaml."""
 
     name = OURS
+    package = "config"
     url_name = "REDIS_URL"
 
     def make(self, venv):
@@ -116,6 +118,7 @@ class Plain(Kind):
     """Django and Celery with their defaults: the folder benchmarks/plain."""
 
     name = PLAIN
+    package = "plain"
     url_name = "CELERY_BROKER_URL"
 
     def make(self, venv):

@@ -25,9 +25,9 @@ def python_of(version):
 
 
 def run_inside(place, script, *arguments):
-    """The finished process of a script of inside/, which knows the deployment's slug."""
+    """The finished process of a script of inside/."""
     project = place.project
-    command = [str(project.python), str(INSIDE / script), project.slug, *arguments]
+    command = [str(project.python), str(INSIDE / script), *arguments]
     return project.run(command)
 
 

@@ -83,7 +83,7 @@ def works_in_a_worker(place, service):
     assert any("gunicorn" in command for command in family.values())
     if place.remote_control:
         asked = place.project.run(
-            ["celery", "-A", place.project.slug, "inspect", "registered", "--json"], seconds=60
+            ["celery", "-A", "config", "inspect", "registered", "--json"], seconds=60
         )
         assert asked.returncode == 0, asked.stderr
         (tasks,) = json.loads(asked.stdout).values()

@@ -38,7 +38,7 @@ def stack(kind):
 
 def budget_of(stack):
     """What `check --deploy` compares with the plan's limit (W004)."""
-    code = f"from {stack.project.slug}.checks import connections; print(connections())"
+    code = "from operations.checks import connections; print(connections())"
     done = stack.project.manage("shell", "--no-imports", "--command", code)
     return int(done.stdout)
 
@@ -63,7 +63,7 @@ def refused_at(stack, limit):
     stack.start_and_wait()
     with Load(stack) as load:
         wait_until(lambda: load.sent > 100, 60, "load")
-        inspected = stack.project.run(f"celery -A {stack.project.slug} inspect ping --timeout 3")
+        inspected = stack.project.run("celery -A config inspect ping --timeout 3")
         doctor, _ = stack.project.doctor()
     stack.stop_as_a_platform()  # or there may be no connection left to ask on
     refused = int(re.search(r"rejected_connections:(\d+)", stack.redis.command("INFO", "stats"))[1])
@@ -96,7 +96,7 @@ def test_remote_control_in_a_web_request_waits_for_nobody(stack):
 
 
 def test_processes_that_are_replaced_all_the_time_send_tasks_too(stack):
-    settings = stack.project.path / stack.project.slug / "settings.py"
+    settings = stack.project.path / "config" / "settings.py"
     settings.write_text(settings.read_text() + "\nCELERY_WORKER_MAX_TASKS_PER_CHILD = 1\n")
     stack.start_and_wait()
     numbers = range(1, 21)

@@ -53,12 +53,12 @@ def check_refusal(home, template, python):
     answers = {
         "redis_provider": "heroku",
         "cert_strictness": "required",
-        "project_slug": "distutils",
+        "project_slug": "con",
     }
     done = home.cookiecutter(template, python=python, answers=answers)
     assert done.returncode == 1
     assert hook_frames(done) == []
-    assert "  - project_slug 'distutils' would hide Python's own module" in done.stderr
+    assert "  - project_slug 'con' is a device on Windows" in done.stderr
     assert "  - cert_strictness 'required' cannot work" in done.stderr
     assert list(home.work.iterdir()) == []
 

@@ -41,7 +41,7 @@ def start(place, url):
     """The script that sends tasks."""
     project = place.project
     return subprocess.Popen(
-        [str(project.python), str(INSIDE / "delays.py"), project.slug, str(THREADS)],
+        [str(project.python), str(INSIDE / "delays.py"), str(THREADS)],
         cwd=project.path,
         env=project.environment({place.row["url_env"]: url}),
         stdin=subprocess.PIPE,
@@ -61,7 +61,7 @@ def wait_for(sender, line):
 def waited(server_program, deployment, certificates, slowest, tmp_path_factory):
     """{outage: [(seconds, error), ...] of all threads}; all outages at once."""
     place = deployment("self_hosted").copy(tmp_path_factory.mktemp("threads"))
-    settings = place.project.path / place.project.slug / "settings.py"
+    settings = place.project.path / "config" / "settings.py"
     text = settings.read_text()
     assert text.count(LINE) == 1
     settings.write_text(text.replace(LINE, f"WEB_THREADS = {THREADS}"))

@@ -23,7 +23,7 @@ PROOFS = (
     r"counter-proof: +with another CA: .*CERTIFICATE_VERIFY_FAILED",
     r"password sent to it: +0 bytes followed that handshake",
 )
-PACKAGE = "{{cookiecutter.project_slug}}/"
+PACKAGE = "config/"
 POLICY = "redis_connection/policy.py"
 UNVERIFIED = 'Trust("none", False)'
 # {what is wrong: (file of the service, text, its replacement, what the demo says)}

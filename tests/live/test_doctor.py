@@ -550,7 +550,7 @@ def place(deployment, tmp_path_factory):
         pytest.skip(f"NOT TESTED: {INSTALL}")
     place = deployment("self_hosted").copy(tmp_path_factory.mktemp("doctor"))
     place.project.predeploy(place.configure("redis://localhost"))
-    settings = f"from {place.project.slug}.settings import *\nCELERY_TASK_ALWAYS_EAGER = True\n"
+    settings = "from config.settings import *\nCELERY_TASK_ALWAYS_EAGER = True\n"
     (place.project.path / "eager.py").write_text(settings)
     return place
 
@@ -602,7 +602,7 @@ def test_keys_in_several_slots_of_a_cluster(place, certificates, tmp_path):
     """The owner changed the prefix: a worker would start and die."""
     project = place.copy(tmp_path).project
     project.settings = place.project.settings
-    change_settings(project, '"{" + __package__ + "}:"', '__package__ + ":"')
+    change_settings(project, '"{" + SERVICE_NAME + "}:"', 'SERVICE_NAME + ":"')
     with contextlib.ExitStack() as stack:
         server = cluster(World(certificates, stack))
         code, probes = project.doctor(env={"REDIS_URL": server.url()})
@@ -648,7 +648,7 @@ def test_a_network_that_leads_nowhere(step, code, place):
 
 
 def change_settings(project, old, new):
-    path = project.path / project.slug / "settings.py"
+    path = project.path / "config" / "settings.py"
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
@@ -671,7 +671,7 @@ def worker(place, server, running, tmp_path):
     def start(project=place.project, url=None, ready=swept):
         program = Program(
             "worker",
-            [str(project.python), "-m", "celery", "-A", project.slug, "worker", "-c", "1"],
+            [str(project.python), "-m", "celery", "-A", "config", "worker", "-c", "1"],
             cwd=project.path,
             env=project.environment({"REDIS_URL": url or server.url()}),
             log=tmp_path / "worker.log",
@@ -770,11 +770,10 @@ def test_the_acl_of_the_readme_suffices(place, redis_server, certificates, runni
     (command,) = re.findall(r"^command=(celery .* worker .*)$", conf, re.MULTILINE)
     assert "add `-E` to the worker's command" in readme
     started = start(f"{command} -E", r"Task operations.tasks.sweep\[\S+\] succeeded")
-    start(f"celery -A {project.slug} beat", "Sending due task housekeeping")
+    start("celery -A config beat", "Sending due task housekeeping")
     started.wait_for(r"Task operations.tasks.housekeeping\[\S+\] succeeded", 20)
     ping, active, dump = (
-        f"celery -A {project.slug} {words}"
-        for words in ("inspect ping", "inspect active", "events --dump")
+        f"celery -A config {words}" for words in ("inspect ping", "inspect active", "events --dump")
     )
     assert {ping, active, dump} <= set(re.findall(r"`(celery .*?)`", readme))
     assert "pong" in project.run(ping, {"REDIS_URL": allowed}).stdout
@@ -863,10 +862,11 @@ def test_could_not_run(arguments, url, place):
 
 
 @pytest.mark.parametrize("url", ["https://example.com", "redis://localhost"])
-@pytest.mark.parametrize("option", [["--settings={}.settings"], ["--settings", "{}.settings"]])
+@pytest.mark.parametrize(
+    "option", [["--settings=config.settings"], ["--settings", "config.settings"]]
+)
 def test_options_before_its_name_are_bad_usage(option, url, place):
     """Django takes them after it only, where they work."""
-    option = [text.format(place.project.slug) for text in option]
     done = place.project.manage(*option, "doctor", env={"REDIS_URL": url})
     assert done.returncode == 2
     assert done.stderr

@@ -109,7 +109,7 @@ def believes(place, strictness, tables, totals):
         assert probes["handshake"]["state"] == "warn"
         assert UNVERIFIED in probes["handshake"]["seen"]
         checked = place.project.manage("check", "--deploy")
-        assert f"{place.project.slug}.W001" in checked.stderr
+        assert "operations.W001" in checked.stderr
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ WEAKENED = {
     "no TLS is spoken": (
         "upstash",
         ["plain port"],
-        "{slug}/redis_tls.py",
+        "config/redis_tls.py",
         {"Policy(url,": 'Policy(url.replace("rediss:", "redis:"),'},
     ),
 }
@@ -201,7 +201,7 @@ WEAKENED = {
 def test_a_weaker_service_would_be_caught(weakness, deployment, tables, tmp_path):
     provider, kinds, file, changes = WEAKENED[weakness]
     place = deployment(provider).copy(tmp_path / "weaker")
-    change(place.project.path / file.format(slug=place.project.slug), changes)
+    change(place.project.path / file, changes)
     with Meeting(place, kinds, "required", tables) as meeting:
         assert list(meeting.problems(Encounter.refused)) == kinds
         assert all(front.application_bytes for front in meeting.fronts.values())
@@ -211,7 +211,7 @@ def test_a_slower_service_would_be_caught(deployment, tables, tmp_path):
     """`.delay()` counts from the request on, not from its answer."""
     place = deployment("self_hosted").copy(tmp_path / "slower")
     change(
-        place.project.path / place.project.slug / "settings.py",
+        place.project.path / "config" / "settings.py",
         {'{"max_retries": 0}': '{"max_retries": 1, "interval_start": 20}'},
     )
     with Meeting(place, ["another CA"], "required", tables) as meeting:
@@ -233,12 +233,12 @@ def change(path, changes):
 CLIENTS = {
     "doctor": "python manage.py doctor",
     "doctor --certificate": "python manage.py doctor --certificate",
-    "celery inspect": "celery -A {slug} inspect ping",
-    "celery status": "celery -A {slug} status",
-    "celery call": "celery -A {slug} call operations.tasks.housekeeping",
-    "celery purge": "celery -A {slug} purge --force",
+    "celery inspect": "celery -A config inspect ping",
+    "celery status": "celery -A config status",
+    "celery call": "celery -A config call operations.tasks.housekeeping",
+    "celery purge": "celery -A config purge --force",
     "results": (
-        'python manage.py shell -c "from {slug}.celery import app; app.backend.client.ping()"'
+        'python manage.py shell -c "from config.celery import app; app.backend.client.ping()"'
     ),
 }
 
@@ -254,7 +254,7 @@ def test_no_other_program_talks_to_it(provider, kind, deployment, impostor, cert
     def run(name):
         url = impostor_url(met[name][0])
         settings = {place.row["url_env"]: url, "CELERY_RESULT_BACKEND": url, **pin}
-        return place.project.run(CLIENTS[name].format(slug=place.project.slug), settings)
+        return place.project.run(CLIENTS[name], settings)
 
     with ThreadPoolExecutor(len(met)) as pool:
         ended = dict(zip(met, pool.map(run, met), strict=True))
@@ -281,7 +281,7 @@ def test_nothing_of_a_whole_deployment_talks_to_it(
     front, server = impostor(kind)
     place = deployment(provider).copy(tmp_path / "busy")
     change(
-        place.project.path / place.project.slug / "settings.py",
+        place.project.path / "config" / "settings.py",
         {'"schedule": 120': '"schedule": 1'},
     )
     pin = impostors.settings(kind, place.row, "required", certificates.herokus, certificates)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.live
 RENDER, SERVICES, SERVER, PROCFILE = ONE_OF_EACH_TARGET  # the providers that are baked for them
 URLS = {RENDER: "redis://red-abc:6379"}
 CLEAN = "tests.test_deployment.ProductionTests.test_check_deploy_is_clean"
-WORKER = "celery -A my_service worker -Q mail"
+WORKER = "celery -A config worker -Q mail"
 ALONE = f"env REMAP_SIGTERM=SIGQUIT {WORKER}"
 
 
@@ -53,7 +53,7 @@ def setting(name, value):
     """Give a setting of settings.py another value; without one its line goes."""
 
     def edit(place):
-        file = place.project.path / "my_service" / "settings.py"
+        file = place.project.path / "config" / "settings.py"
         line = f"{name} = {value}" if value else ""
         text, count = re.subn(rf"(?m)^{name} = .*", line, file.read_text("utf-8"))
         assert count == 1, f"settings.py has {count} lines for {name}"
@@ -84,7 +84,7 @@ soft_limit = partial(setting, "CELERY_TASK_SOFT_TIME_LIMIT")
 time_limit = partial(setting, "CELERY_TASK_TIME_LIMIT")
 soft_shutdown = partial(setting, "CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT")
 grace = partial(setting, "STOP_GRACE")
-claim = partial(put, "my_service/settings.py", '"visibility_timeout": 3600')
+claim = partial(put, "config/settings.py", '"visibility_timeout": 3600')
 
 
 def program(name, command, *options):
@@ -104,7 +104,7 @@ def policy(text):
     return blueprint("maxmemoryPolicy: noeviction", text)
 
 
-FLOWER = program("flower", "celery -A my_service flower", "stopwaitsecs=1")
+FLOWER = program("flower", "celery -A config flower", "stopwaitsecs=1")
 CACHE = (
     "type: keyvalue",
     "name: my-service-redis-cache",
@@ -141,7 +141,7 @@ LEGITIMATE = {
         ],
         "the worker's signal from its command": [
             conf("stopsignal=QUIT", ""),
-            conf("command=celery -A my_service worker", f"command={ALONE}"),
+            conf("command=celery -A config worker", f"command={ALONE}"),
         ],
         "a worker that ends its tasks": [
             conf("stopsignal=QUIT", "stopsignal=TERM"),
@@ -154,7 +154,7 @@ LEGITIMATE = {
         ],
         "old values in comments, another application": [
             conf("--threads 4 ", "--threads 9 --threads 4 ; not --threads 9 "),
-            add("supervisord.conf", ";command=gunicorn my_service.wsgi --threads 9", "#x: [y"),
+            add("supervisord.conf", ";command=gunicorn config.wsgi --threads 9", "#x: [y"),
             program("blog", "gunicorn blog.wsgi --threads 9", "stopwaitsecs=1"),
         ],
         "longer tasks": [soft_limit("1700"), time_limit("1800"), task("time_limit=3000")],
@@ -321,12 +321,12 @@ def edited(deployment, tmp_path):
 
 
 def check(place, *arguments):
-    """(the ids of all warnings without "my_service.", what the command printed)."""
+    """(the ids of all warnings without "operations.", what the command printed)."""
     done = place.project.manage("check", *arguments)
     printed = done.stdout + done.stderr
     assert done.returncode == 0, printed
     found = re.findall(r"^\S+ \((\w+\.\w+)\) ", printed, re.MULTILINE)
-    return [number.removeprefix("my_service.") for number in found], printed
+    return [number.removeprefix("operations.") for number in found], printed
 
 
 def always(provider):
@@ -351,7 +351,7 @@ def test_a_legitimate_edit_is_not_remarked_on(provider, what, edited):
 def test_a_harmful_edit_is_noticed_once(number, provider, what, edited):
     found, printed = check(edited(provider, HARMFUL[number][provider, what]), "--deploy")
     assert found == [*always(provider), number], printed
-    (texts,) = re.findall(rf"^\?: \(my_service\.{number}\) (.+)\n\tHINT: (.+)$", printed, re.M)
+    (texts,) = re.findall(rf"^\?: \(operations\.{number}\) (.+)\n\tHINT: (.+)$", printed, re.M)
     for text in texts:
         assert re.fullmatch(r".{20,160}\.", text)
 
@@ -361,7 +361,7 @@ def test_the_services_own_tests_notice_it_too(number, edited):
     (provider, what), *_ = HARMFUL[number]
     done = edited(provider, HARMFUL[number][provider, what]).project.manage("test", CLEAN)
     assert (done.returncode, "FAILED (failures=1)" in done.stderr) == (1, True), done.stderr
-    assert f"(my_service.{number})" in done.stderr
+    assert f"(operations.{number})" in done.stderr
 
 
 @pytest.mark.parametrize("provider", ONE_OF_EACH_TARGET)
@@ -402,7 +402,7 @@ def refuse(*arguments, **options):
     raise AssertionError("the network was asked")
 
 socket.getaddrinfo = socket.socket.connect = refuse
-check = import_module("my_service.checks").deployment
+check = import_module("operations.checks").deployment
 FILES = ("supervisord.conf", "Procfile", "render.yaml")
 found = set()
 with tempfile.TemporaryDirectory() as name, override_settings(BASE_DIR=pathlib.Path(name)):
@@ -436,4 +436,4 @@ def test_no_file_ends_the_check_and_no_network_is_asked(edited):
     done = place.project.manage("shell", "--no-imports", "--command", READ)
     assert done.returncode == 0, done.stderr
     # What was left of the texts was read.
-    assert {f"my_service.W{number}" for number in ("008", "009", "010")} <= {*done.stdout.split()}
+    assert {f"operations.W{number}" for number in ("008", "009", "010")} <= {*done.stdout.split()}

@@ -16,7 +16,6 @@ from tests.test_render import BEAT, GUNICORN, WORKER, effective
 
 pytestmark = pytest.mark.live
 ACCEPTED = {row_id(answers): answers for answers in PRODUCT if not refused(answers)}
-SLUG = "my_service"
 
 # 256 bits in base64, as Render makes them for `generateValue: true`.
 GENERATED = "qgNwTIUTRQY6l3kZc0yVvDDnV0mGOWkE2TzJ7bBx5nQ="
@@ -64,7 +63,7 @@ def check(project, settings):
 def expected(answers):
     """A certificate that is not verified is reported, and nothing else."""
     encrypted = ROWS[answers["redis_provider"]]["tls"] != "none"
-    return {f"{SLUG}.W001"} if encrypted and effective(answers) == "none" else set()
+    return {"operations.W001"} if encrypted and effective(answers) == "none" else set()
 
 
 def test_check_deploy_reports_exactly_what_is_not_verified(baked, place, certificates):
@@ -95,7 +94,7 @@ def test_check_deploy_reports_exactly_what_is_not_verified(baked, place, certifi
 
 
 # {what is wrong: (answers, file, old, new, what is reported)}
-SETTINGS = f"{SLUG}/settings.py"
+SETTINGS = "config/settings.py"
 MEMORYSTORE = {"redis_provider": "memorystore_redis", "deploy_target": "render"}
 REPORTED = {
     "nothing": ({}, SETTINGS, "DEBUG = env", "DEBUG = env", set()),
@@ -126,15 +125,15 @@ REPORTED = {
         SETTINGS,
         '"REDIS_CERT_REQS": "required"',
         '"REDIS_CERT_REQS": "none"',
-        {f"{SLUG}.W001"},
+        {"operations.W001"},
     ),
-    "no e-mail in render.yaml": ({}, "render.yaml", "EMAIL_URL", "EMAIL", {f"{SLUG}.W003"}),
+    "no e-mail in render.yaml": ({}, "render.yaml", "EMAIL_URL", "EMAIL", {"operations.W003"}),
     "too few connections": (
         {},
         SETTINGS,
         '"REDIS_MAX_CONNECTIONS": "50"',
         '"REDIS_MAX_CONNECTIONS": "5"',
-        {f"{SLUG}.W004"},
+        {"operations.W004"},
     ),
     "no CA in render.yaml": (
         MEMORYSTORE,
@@ -164,7 +163,7 @@ REPORTED = {
 def test_check_deploy_reports(what, baked, place, certificates, tmp_path):
     answers, name, old, new, reported = REPORTED[what]
     answers = {"redis_provider": "render", "deploy_target": "render"} | answers
-    path = shutil.copytree(baked(**answers).path, tmp_path / SLUG)
+    path = shutil.copytree(baked(**answers).path, tmp_path / "my_service")
     change(path / name, old, new)
     project = Project(path, venv=place.project.venv)
     found = check(project, production(project, answers, certificates.own.pem))
@@ -196,11 +195,9 @@ COMMON = {
 }
 WORKERS = {"priority": 10, "startretries": 8, "stopsignal": "SIGQUIT", "stopwaitsecs": 18}
 PROGRAMS = {
-    "celery_worker:celery_worker": COMMON | WORKERS | {"command": WORKER.format(slug=SLUG)},
-    "django:django": COMMON
-    | {"priority": 20, "stopwaitsecs": 7, "command": GUNICORN.format(slug=SLUG)},
-    "celery_beat:celery_beat": COMMON
-    | {"priority": 30, "stopwaitsecs": 2, "command": BEAT.format(slug=SLUG)},
+    "celery_worker:celery_worker": COMMON | WORKERS | {"command": WORKER},
+    "django:django": COMMON | {"priority": 20, "stopwaitsecs": 7, "command": GUNICORN},
+    "celery_beat:celery_beat": COMMON | {"priority": 30, "stopwaitsecs": 2, "command": BEAT},
 }
 
 

@@ -131,7 +131,7 @@ def test_a_client_with_other_options_would_be_seen(client, deployment, server, t
 
 def changed(place, file, old, new):
     """The deployment with one line of that file changed."""
-    path = place.project.path / place.project.slug / file
+    path = place.project.path / "config" / file
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
@@ -182,7 +182,7 @@ def test_the_celery_command_verifies_whatever_it_is_given(name, deployment, serv
         place.configure(
             server("own").url(), **{name: f"rediss://:pw@localhost:{front.port}/0{query}"}
         )
-        done = place.project.run(f"celery -A {place.project.slug} inspect ping --timeout 1")
+        done = place.project.run("celery -A config inspect ping --timeout 1")
         assert done.returncode != 0
     # Refused at start, or at the handshake.
     assert bool(front.connections) == (name == "CELERY_BROKER_URL")
@@ -212,7 +212,7 @@ def test_two_urls_with_two_policies_are_refused(results, deployment):
 CACHE = """
 import django, os, redis, sys
 sys.path.insert(0, os.getcwd())
-os.environ["DJANGO_SETTINGS_MODULE"] = sys.argv[1] + ".settings"
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 from django.conf import settings
 from django.core.cache import cache
@@ -232,11 +232,11 @@ def test_the_cache_of_the_readme_keeps_json_over_tls(deployment, server, imposto
     project = place.project
     readme = (project.path / "README.md").read_text()
     (snippet,) = re.findall(r"^ +CACHES = \{\n(?: {6,}.*\n)+", readme, re.MULTILINE)
-    with open(project.path / project.slug / "settings.py", "a") as settings:
+    with open(project.path / "config" / "settings.py", "a") as settings:
         settings.write(textwrap.dedent(snippet))
     right = server("own")
     place.configure(right.url())
-    done = project.run([str(project.python), "-c", CACHE, project.slug])
+    done = project.run([str(project.python), "-c", CACHE])
     assert done.returncode == 0, done.stderr
     prefix = "{" + project.slug + "}:1:"
     assert done.stdout.splitlines() == [
@@ -245,13 +245,13 @@ def test_the_cache_of_the_readme_keeps_json_over_tls(deployment, server, imposto
     ]
     front, _ = impostor("another CA")
     place.configure(f"rediss://:pw@localhost:{front.port}/0")
-    done = project.run([str(project.python), "-c", CACHE, project.slug])
+    done = project.run([str(project.python), "-c", CACHE])
     assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
     assert front.application_bytes == 0
     # As Django's own format would be.
-    settings = project.path / project.slug / "settings.py"
+    settings = project.path / "config" / "settings.py"
     settings.write_text(settings.read_text().replace('"serializer"', '"client_name"'))
     right.command("FLUSHALL")
     place.configure(right.url())
-    done = project.run([str(project.python), "-c", CACHE, project.slug])
+    done = project.run([str(project.python), "-c", CACHE])
     assert "UnicodeDecodeError" in done.stderr

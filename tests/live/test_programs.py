@@ -131,7 +131,7 @@ def name_of_a_worker(visited):
 
 
 def celery(arguments, works, **more):
-    return Kind(f"celery -A {{slug}} {arguments}", works=works, **more)
+    return Kind(f"celery -A config {arguments}", works=works, **more)
 
 
 def script(text, works="as it should", **more):
@@ -176,7 +176,7 @@ PROGRAMS = {
     "events --dump": celery("events --dump", "heartbeat: active=", serves=True),
     "events": Kind(
         # It wants a terminal.
-        "env TERM=xterm python -c \"import pty; pty.spawn(['celery', '-A', '{slug}', 'events'])\"",
+        "env TERM=xterm python -c \"import pty; pty.spawn(['celery', '-A', 'config', 'events'])\"",
         works=r"Workers online: .*first@",
         # It does not say why.
         refused="Connection Error: (network|server):",
@@ -189,7 +189,7 @@ PROGRAMS = {
     "list bindings": celery("list bindings", "celery +celery +celery"),
     "graph workers": celery("graph workers", "first@"),
     "migrate": celery("migrate --timeout 1 $REDIS_URL $REDIS_URL", "", database=1),
-    "web": Kind("gunicorn {slug}.wsgi --bind 127.0.0.1:$PORT", serves=True, visit=visit_web),
+    "web": Kind("gunicorn config.wsgi --bind 127.0.0.1:$PORT", serves=True, visit=visit_web),
     "doctor": Kind("python manage.py doctor", works="round trip +ok"),
     "delay": script(
         """
@@ -263,7 +263,7 @@ BARE = ("kombu", "migrate")
 SHOWING = ("graph workers",)  # see test_a_graph_of_workers_shows_no_password
 PRELUDE = """
 import os
-os.environ["DJANGO_SETTINGS_MODULE"] = "{slug}.settings"
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 import django
 django.setup()
 from django.conf import settings
@@ -420,10 +420,10 @@ class Scene:
         """Run the program to its end, or until it said what it should; return its Outcome."""
         kind = (PROGRAMS | REPORT)[name]
         project = self.beside if kind.beside else self.project
-        command = kind.command.format(slug=self.project.slug)
+        command = kind.command
         arguments = ["bash", "-c", f"exec {command}"]
         if kind.script:
-            prelude = PRELUDE.format(slug=self.project.slug)
+            prelude = PRELUDE
             arguments = [str(project.python), "-c", prelude + kind.script]
         with self.front() as front:
             url = impostor_url(front).removesuffix("/0") + f"/{kind.database}"
@@ -468,7 +468,7 @@ class Scene:
             word = name.partition(" ")[0]
             program = Program(
                 word,
-                ["bash", "-c", f"exec celery -A {self.project.slug} {name}"],
+                ["bash", "-c", f"exec celery -A config {name}"],
                 cwd=self.project.path,
                 env=self.project.environment(self.environment(impostor_url(front))),
                 log=self.folder / "service" / f"{word}.log",
@@ -729,9 +729,9 @@ def test_another_server_is_verified_by_the_systems_store_and_its_name(
     else:
         place.configure("rediss://localhost", REDIS_CERT_REQS="none")
         shown = certificates.stranger.issue("elsewhere.example")
-    project, slug = place.project, place.project.slug
-    script = [str(project.python), "-c", PRELUDE.format(slug=slug) + TALK]
-    migrate = f"celery -A {slug} migrate --timeout 1 $REDIS_URL $OTHER_URL"
+    project = place.project
+    script = [str(project.python), "-c", PRELUDE + TALK]
+    migrate = "celery -A config migrate --timeout 1 $REDIS_URL $OTHER_URL"
 
     def talk(pair):
         """(the ended program, the front of its own server, that of the other one, whose Redis)"""
@@ -743,7 +743,7 @@ def test_another_server_is_verified_by_the_systems_store_and_its_name(
             TLSFront(wrong.socket, other.chain, other.key) as other_front,
         ):
             urls = {"REDIS_URL": impostor_url(own_front), "OTHER_URL": impostor_url(other_front)}
-            project.must([str(project.python), "-c", PRELUDE.format(slug=slug) + SEND], urls)
+            project.must([str(project.python), "-c", PRELUDE + SEND], urls)
             done = project.run(command, urls)
             return done, own_front, other_front, wrong
 

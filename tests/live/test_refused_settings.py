@@ -181,10 +181,10 @@ ACCEPTED = {
     },
 }
 COMMANDS = {
-    "celery worker": "celery -A {slug} worker --without-gossip",
-    "celery beat": "celery -A {slug} beat",
-    "gunicorn": "gunicorn {slug}.wsgi --preload --bind 127.0.0.1:{port} --no-control-socket",
-    "supervise": "python -m {slug}.supervise -c supervisord.conf",
+    "celery worker": "celery -A config worker --without-gossip",
+    "celery beat": "celery -A config beat",
+    "gunicorn": "gunicorn config.wsgi --preload --bind 127.0.0.1:{port} --no-control-socket",
+    "supervise": "python -m operations.supervise -c supervisord.conf",
 }
 EVERYWHERE = ["no secret key", "raw slash", "another key", "database"]
 
@@ -274,7 +274,7 @@ def test_every_process_refuses(command, wrong, environment):
     """That each of them starts with a right environment is seen in test_registration.py."""
     name, settings = REFUSED[wrong]
     project = environment(settings)
-    line = COMMANDS[command].format(slug=project.slug, port=free_port())
+    line = COMMANDS[command].format(port=free_port())
     refuses(project.run(line, seconds=30), name)
 
 
@@ -282,7 +282,7 @@ def test_every_process_refuses(command, wrong, environment):
 def test_the_number_of_web_processes_is_refused_by_others_too(command, environment):
     """gunicorn reads WEB_CONCURRENCY itself, and has its own words for a wrong one."""
     project = environment({"WEB_CONCURRENCY": "two"})
-    refuses(project.run(COMMANDS[command].format(slug=project.slug), seconds=30), "WEB_CONCURRENCY")
+    refuses(project.run(COMMANDS[command], seconds=30), "WEB_CONCURRENCY")
 
 
 def test_debug_of_a_forgotten_env_file_is_off_under_supervise(deployment, tmp_path):
@@ -293,5 +293,5 @@ def test_debug_of_a_forgotten_env_file_is_off_under_supervise(deployment, tmp_pa
     done = place.project.manage("check")
     assert done.returncode == 0, done.stderr
     # Without its configuration it would end as well, but with another line.
-    command = f"python -m {place.project.slug}.supervise -c none.conf"
+    command = "python -m operations.supervise -c none.conf"
     refuses(place.project.run(command, seconds=30), "SECRET_KEY")

@@ -53,7 +53,7 @@ FULL = 4  # MiB
 
 
 def supervise(place):
-    return f"python -m {place.project.slug}.supervise -c supervisord.conf"
+    return "python -m operations.supervise -c supervisord.conf"
 
 
 def add(place, name, text):

@@ -353,7 +353,7 @@ def _procfile(project, given):
 
 
 def _readme(project, given):
-    start = f"python -m {project.slug}.supervise -c supervisord.conf"
+    start = "python -m operations.supervise -c supervisord.conf"
     commands = Commands(
         BUILD, "python manage.py migrate --noinput", {"service": start}, {"service": dict(given)}
     )

@@ -1,5 +1,3 @@
-from importlib import import_module
-
 from django.apps import AppConfig
 
 
@@ -7,4 +5,4 @@ class OperationsConfig(AppConfig):
     name = "operations"
 
     def ready(self):
-        import_module("{{ cookiecutter.project_slug }}.checks")
+        from . import checks  # noqa: F401  (to import it registers them)

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -15,9 +14,8 @@ from django.core.checks import run_checks
 from django.test import SimpleTestCase, override_settings
 from django.views.debug import get_default_exception_reporter_filter
 
+from operations import supervise
 from operations.watchdog import TAKES_NO_TASKS
-
-supervise = import_module("{{ cookiecutter.project_slug }}.supervise")
 
 URL = "rediss://:password@redis.example.com:6379/0"
 PRODUCTION = {
@@ -34,7 +32,7 @@ PRODUCTION = {
 }
 WEAK = {"REDIS_CERT_REQS": "none", "REDIS_ALLOW_PLAINTEXT": "*.example.com", "EMAIL_URL": ""}
 BROKEN = {
-    "Procfile": "web: gunicorn {{ cookiecutter.project_slug }}.wsgi --threads 99",
+    "Procfile": "web: gunicorn config.wsgi --threads 99",
     "render.yaml": "- name: q\n- envVars:\n  - key: CELERY_BROKER_URL\n    fromService: {name: q}",
     "supervisord.conf": "[program:quick]\ncommand=celery -A x worker\nstopwaitsecs=1\n"
     "[program:slow]\ncommand=flower\nstopwaitsecs=9999",
@@ -65,7 +63,7 @@ class ProductionTests(SimpleTestCase):
             with override_settings(BASE_DIR=Path(folder)):
                 found = {warning.id for warning in run_checks(include_deployment_checks=True)}
         for number in range(6, 11):
-            self.assertIn("{{ cookiecutter.project_slug }}" + f".W{number:03}", found)
+            self.assertIn(f"operations.W{number:03}", found)
 
     def test_celery_uses_the_url_that_was_checked_and_not_the_variable(self):
         url = "valkeys://:p%40ss@h:6379/0?ssl_cert_reqs=required"
@@ -98,6 +96,15 @@ class ProductionTests(SimpleTestCase):
                 self.assertEqual(done.returncode, 1)
                 self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
                 self.assertIn(line, done.stderr)
+
+
+class MemoryTests(SimpleTestCase):
+    def test_supervise_loads_neither_django_nor_celery(self):
+        """It is the first process of a container, and lives as long as that."""
+        code = "import sys, operations.supervise; print({'django', 'celery'} & {*sys.modules})"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True)
+        self.assertEqual(done.stdout.strip(), "set()", done.stderr)
 
 
 class SuperviseTests(SimpleTestCase):

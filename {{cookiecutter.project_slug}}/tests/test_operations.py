@@ -2,7 +2,6 @@ import io
 import json
 import time
 from datetime import timedelta
-from importlib import import_module
 from unittest import mock
 
 from celery import current_app
@@ -13,11 +12,9 @@ from django.test import TestCase, override_settings
 from django.utils import timezone
 
 from authentication.models import User, VerificationEmail
-from operations import probes, tasks
+from operations import health, probes, tasks
 from operations.models import DeafWorker, Heartbeat, PutAsideMessage
 from redis_connection.policy import Policy
-
-health = import_module("{{ cookiecutter.project_slug }}.health")
 
 
 class TaskTests(TestCase):

@@ -1,14 +1,12 @@
 import os
 import socket
-from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
 import redis
 from django.test import SimpleTestCase
 
-environment = import_module("{{ cookiecutter.project_slug }}.environment")
-redis_tls = import_module("{{ cookiecutter.project_slug }}.redis_tls")
+from config import environment, redis_tls
 
 DEFAULTS = {"REDIS_CERT_REQS": "required", "REDIS_CHECK_HOSTNAME": "true", "REDIS_DATABASES": "16"}
 PEM = "-----BEGIN CERTIFICATE-----\nVEhFIEdJVkVOIENFUlRJRklDQVRF\n-----END CERTIFICATE-----\n"

@@ -71,7 +71,7 @@ class AliasTests(SimpleTestCase):
 
     def test_also_where_kombu_was_asked_before(self):
         code = "import kombu; kombu.Connection('rediss://h').get_transport_cls()"
-        code += "; import {{ cookiecutter.project_slug }}"
+        code += "; import config"
         code += "; print(kombu.Connection('rediss://h').get_transport_cls().__module__)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         self.assertEqual(done.stdout.split(), ["redis_connection.transport"], done.stderr)

@@ -1,4 +1,4 @@
-"""Run by a service's Python in its folder, with its slug and a number of threads.
+"""Run by a service's Python in its folder, with a number of threads.
 
 It measures how long each thread waits.
 
@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 
 sys.path.insert(0, os.getcwd())
-slug, threads = sys.argv[1:]
-os.environ["DJANGO_SETTINGS_MODULE"] = f"{slug}.settings"
+(threads,) = sys.argv[1:]
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 import_module("django").setup()
 send_mail = import_module("authentication.email_utils").send_verification_email
 OperationalError = import_module("kombu.exceptions").OperationalError

@@ -1,4 +1,4 @@
-"""Run by a service's Python in its folder, with its slug: how each of its clients connects.
+"""Run by a service's Python in its folder: how each of its clients connects.
 
 Prints {client: {option: value}} as JSON, after each of them has been answered by the server. With
 "write" only the broker is asked, in both directions.
@@ -12,10 +12,10 @@ from importlib import import_module
 import redis
 
 sys.path.insert(0, os.getcwd())
-slug, *only = sys.argv[1:]
-os.environ["DJANGO_SETTINGS_MODULE"] = f"{slug}.settings"
+only = sys.argv[1:]
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 import_module("django").setup()
-app = import_module(f"{slug}.celery").app
+app = import_module("config.celery").app
 probes = import_module("operations.probes")
 settings = import_module("django.conf").settings
 

@@ -1,4 +1,4 @@
-"""Run by a service's Python in its folder, with its slug: who is accepted with which pin.
+"""Run by a service's Python in its folder: who is accepted with which pin.
 
 Its last argument is JSON, {"urls": {server: URL}, "pins": {pin: PEM file}}; it prints
 {pin: {server: {"celery": "", "redis-py": "why not"}}}.
@@ -16,10 +16,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 sys.path.insert(0, os.getcwd())
-slug, given = sys.argv[1:]
+(given,) = sys.argv[1:]
 given = json.loads(given)
-environment = import_module(f"{slug}.environment")
-redis_tls = import_module(f"{slug}.redis_tls")
+environment = import_module("config.environment")
+redis_tls = import_module("config.redis_tls")
 
 
 def policy_of(url, pin):

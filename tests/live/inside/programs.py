@@ -1,4 +1,4 @@
-"""Run by a service's Python, with a slug and paths of supervisord.conf: what supervisor reads.
+"""Run by a service's Python, with paths of supervisord.conf: what supervisor reads.
 
 It prints {path: {"refused": why}} or {path: {"programs": {group:name: {option: value}}, ...}}, and
 starts nothing.
@@ -43,5 +43,5 @@ def read(path):
     }
 
 
-_, *paths = sys.argv[1:]
+paths = sys.argv[1:]
 print(json.dumps({path: read(path) for path in paths}))

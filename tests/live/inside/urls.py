@@ -1,4 +1,4 @@
-"""Run by a service's Python in its folder, with its slug and a seed: many URLs, read.
+"""Run by a service's Python in its folder, with a seed: many URLs, read.
 
 Prints counts and whatever went wrong as JSON. With a fault as third word the service is worse than
 it is, which shows that this script would find it: "leaky" refusals quote the URL, to "careless"
@@ -15,10 +15,10 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 sys.path.insert(0, os.getcwd())
-slug, seed, *fault = sys.argv[1:]
-environment = import_module(f"{slug}.environment")
-redis_tls = import_module(f"{slug}.redis_tls")
-redis_url = import_module(f"{slug}.redis_url")
+seed, *fault = sys.argv[1:]
+environment = import_module("config.environment")
+redis_tls = import_module("config.redis_tls")
+redis_url = import_module("config.redis_url")
 kombu = import_module("kombu")
 parse_url = import_module("redis.connection").parse_url
 

@@ -1,4 +1,4 @@
-"""The Celery app: `celery -A {{ cookiecutter.project_slug }} worker`."""
+"""The Celery app: `celery -A config worker`."""
 
 import gc
 import logging.config
@@ -11,7 +11,7 @@ from django.conf import settings
 from kombu import transport
 from kombu.exceptions import OperationalError
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{{ cookiecutter.project_slug }}.settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ for _scheme in ("redis", "rediss"):
     transport.TRANSPORT_ALIASES[_scheme] = "redis_connection.transport:Transport"
     # kombu remembers what it found, also where something asked for it before this file was read.
     transport._transport_cache.pop(_scheme, None)
-    BACKEND_ALIASES[_scheme] = "{{ cookiecutter.project_slug }}.results:Backend"
+    BACKEND_ALIASES[_scheme] = "config.results:Backend"
 
 # Of a rediss:// URL without options kombu says this before it asks the transport. Ours verifies.
 _warning = "defaulting to insecure SSL behaviour"

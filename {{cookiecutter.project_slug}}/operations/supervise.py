@@ -1,4 +1,4 @@
-"""`python -m {{ cookiecutter.project_slug }}.supervise -c supervisord.conf`
+"""`python -m operations.supervise -c supervisord.conf`
 
 supervisord, but:
 

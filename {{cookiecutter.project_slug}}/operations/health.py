@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from operations import probes
+from . import probes
 
 CACHED_FOR = 5  # seconds; the page is public
 DEADLINE = 4  # seconds; a name server can take longer than any socket timeout

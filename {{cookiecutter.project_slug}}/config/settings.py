@@ -14,6 +14,9 @@ from redis_connection import policy
 from . import redis_tls
 from .environment import Environment, Refused
 
+# Its name in Redis; celery.py has it, too.
+SERVICE_NAME = "{{ cookiecutter.project_slug }}"
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # What this service assumes of its Redis; an environment variable of the same name overrides it.
@@ -33,7 +36,7 @@ env = Environment(
 # SECURITY WARNING: don't run with debug turned on in production!
 DEBUG = env.boolean("DEBUG", "false")
 
-DEFAULT_EXCEPTION_REPORTER_FILTER = "{{ cookiecutter.project_slug }}.debug.HideURLs"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "operations.debug.HideURLs"
 
 # SECURITY WARNING: keep the secret key used in production secret!
 SECRET_KEY = env.text("SECRET_KEY", "only-for-development" if DEBUG else "")
@@ -59,7 +62,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "{{ cookiecutter.project_slug }}.health.middleware",
+    "operations.health.middleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -71,7 +74,7 @@ MIDDLEWARE = [
 if not DEBUG:  # runserver serves static files itself
     MIDDLEWARE.insert(2, "whitenoise.middleware.WhiteNoiseMiddleware")
 
-ROOT_URLCONF = "{{ cookiecutter.project_slug }}.urls"
+ROOT_URLCONF = "config.urls"
 
 TEMPLATES = [
     {
@@ -88,7 +91,7 @@ TEMPLATES = [
     },
 ]
 
-WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
+WSGI_APPLICATION = "config.wsgi.application"
 
 # Database: SQLite unless DATABASE_URL says otherwise
 
@@ -186,7 +189,7 @@ REDIS.register()
 REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS", "0")  # 0: not known
 
 # One prefix lets services share a database; its braces keep all keys in one slot of a cluster.
-REDIS_PREFIX = "{" + __package__ + "}:"
+REDIS_PREFIX = "{" + SERVICE_NAME + "}:"
 
 
 # Celery. Every value that differs from Celery's default has its reason beside it.

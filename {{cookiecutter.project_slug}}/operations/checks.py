@@ -9,14 +9,15 @@ from celery import current_app
 from django.conf import settings
 from django.core.checks import Tags, Warning, register
 
-from operations import causes
 from redis_connection.transport import SHARED_CONNECTIONS
+
+from . import causes
 
 
 @register(Tags.security, deploy=True)
 def deployment(app_configs, **kwargs):
     found = [*variables(), *time_limits(), *threads(), *eviction(), *stopping()]
-    return [Warning(text, hint=hint, id=f"{__package__}.W{n:03}") for n, text, hint in found]
+    return [Warning(text, hint=hint, id=f"operations.W{n:03}") for n, text, hint in found]
 
 
 def connections() -> int:
@@ -72,7 +73,7 @@ def time_limits():
 
 def threads():
     files = "".join(map(read, ("render.yaml", "Procfile", "supervisord.conf")))
-    counts = re.findall(rf"gunicorn {__package__}\.wsgi.* --threads[ =](\d+)", files)
+    counts = re.findall(r"gunicorn config\.wsgi.* --threads[ =](\d+)", files)
     for count in sorted(set(counts) - {str(settings.WEB_THREADS)}):
         text = f"gunicorn gets --threads {count}, but WEB_THREADS is {settings.WEB_THREADS}."
         yield 7, text, "Make them equal: connections to Redis are counted from WEB_THREADS."

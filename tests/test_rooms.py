@@ -1,0 +1,77 @@
+"""The rooms of the service: which package may import which."""
+
+import ast
+import sys
+
+import pytest
+
+from tests.answers import SERVICE
+
+# {package: the packages of the service that it may import}, with no way back.
+ROOMS = {
+    "config": {"operations", "authentication", "redis_connection"},
+    "operations": {"authentication", "redis_connection"},
+    "authentication": set(),
+    "redis_connection": set(),
+}
+# What redis_connection may use besides Python's own modules.
+LIBRARIES = {"redis", "kombu"}
+
+
+def imports(text):
+    """The top names that a file imports, also inside functions; its own package is none."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Name) and node.id in ("import_module", "__import__"):
+            found.add("by its name as text")
+    return found
+
+
+def files_of(room):
+    return {path: path.read_text("utf-8") for path in (SERVICE / room).rglob("*.py")}
+
+
+def strays(room, text):
+    """What a file of the room imports and must not."""
+    others = (ROOMS.keys() | {"by its name as text"}) - ROOMS[room] - {room}
+    return imports(text) & others
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_one_way(room):
+    files = files_of(room)
+    assert files
+    found = {path.name: strays(room, text) for path, text in files.items()}
+    assert {name: strange for name, strange in found.items() if strange} == {}
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        ("operations", "from config import settings"),
+        ("authentication", "import operations.tasks"),
+        ("redis_connection", "from authentication import models"),
+        ("operations", "from importlib import import_module\nimport_module('config')"),
+        ("operations", "def f():\n    from config.settings import REDIS"),
+    ],
+)
+def test_an_import_the_other_way_would_be_seen(room, line):
+    assert strays(room, line)
+
+
+def test_the_connection_knows_redis_and_kombu_only():
+    used = set().union(*map(imports, files_of("redis_connection").values()))
+    assert used - set(sys.stdlib_module_names) == LIBRARIES
+
+
+def test_the_name_of_the_service_stands_where_it_must_be():
+    found = {
+        path.relative_to(SERVICE).as_posix()
+        for path in SERVICE.rglob("*.py")
+        if "cookiecutter.project_slug" in path.read_text("utf-8")
+    }
+    assert found == {"config/settings.py", "config/celery.py"}
