@@ -27,9 +27,9 @@ import psutil  # noqa: E402
 from benchmarks.faults import ending  # noqa: E402
 from benchmarks.faults.services import OURS, PLAIN, Ours, Plain, versions  # noqa: E402
 from benchmarks.faults.stack import PAGE, Shape, Stack  # noqa: E402
-from tests.live.deployments import Venv  # noqa: E402
-from tests.support.certificates import Authority  # noqa: E402
-from tests.support.processes import Failed, run  # noqa: E402
+from harness.certificates import Authority  # noqa: E402
+from harness.deployments import Venv  # noqa: E402
+from harness.processes import Failed, run  # noqa: E402
 
 SENDERS = 6
 PEOPLE = 4  # who register at the same time

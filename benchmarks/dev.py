@@ -19,10 +19,10 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.live.deployments import Venv  # noqa: E402
-from tests.support.processes import Failed, Program, free_port, wait_until  # noqa: E402
-from tests.support.redis_server import INSTALL, find_server  # noqa: E402
-from tests.support.service import BUILD, Commands, Project, bake  # noqa: E402
+from harness.deployments import Venv  # noqa: E402
+from harness.processes import Failed, Program, free_port, wait_until  # noqa: E402
+from harness.redis_server import INSTALL, find_server  # noqa: E402
+from harness.service import BUILD, Commands, Project, bake  # noqa: E402
 
 POLLING = '                    os.environ["CELERY_POLLING_INTERVAL"] = "1"\n'
 READY = " ready."

@@ -32,9 +32,9 @@ from benchmarks.faults.results import Results, version_of_the_code  # noqa: E402
 from benchmarks.faults.run import Run  # noqa: E402
 from benchmarks.faults.services import NAMES, OURS, Ours, Plain, versions  # noqa: E402
 from benchmarks.faults.stack import Stack  # noqa: E402
-from tests.live.deployments import Venv  # noqa: E402
-from tests.support.certificates import Authority  # noqa: E402
-from tests.support.processes import Failed  # noqa: E402
+from harness.certificates import Authority  # noqa: E402
+from harness.deployments import Venv  # noqa: E402
+from harness.processes import Failed  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results" / "faults.jsonl"
 ATTEMPTS = 2  # at a run that could not be made

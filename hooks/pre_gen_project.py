@@ -167,7 +167,7 @@ def private_problems(answers):
     return [
         f"{key} is not as in this template: leave it out of the command line and of your "
         "configuration file, and do not --replay the answers to another release. If you have "
-        "changed the template, run script/providers_table.py."
+        "changed the template, run python3 -m script.providers_table."
         for key in map(word, strange)
     ]
 

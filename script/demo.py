@@ -18,16 +18,14 @@ import threading
 import time
 from pathlib import Path
 
+from harness.browser import Browser, Mailbox, verification_link
+from harness.certificates import Authority
+from harness.processes import Failed, free_port, processes
+from harness.redis_server import RedisServer, find_server
+from harness.service import Project, bake, commands_of
+from harness.tls_front import TLSFront
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.support.browser import Browser, Mailbox, verification_link  # noqa: E402
-from tests.support.certificates import Authority  # noqa: E402
-from tests.support.processes import Failed, free_port, processes  # noqa: E402
-from tests.support.redis_server import RedisServer, find_server  # noqa: E402
-from tests.support.service import Project, bake, commands_of  # noqa: E402
-from tests.support.tls_front import TLSFront  # noqa: E402
-
 DEMO = ROOT / ".demo"
 RUN = DEMO / "run"
 TASK = "authentication.email_utils.send_verification_email"

@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 from cookiecutter.main import cookiecutter
 
-from tests.answers import CONTEXT, QUESTIONS, ROOT, SERVICE, check_keys
-from tests.support.cli import Home
+from harness.answers import CONTEXT, QUESTIONS, ROOT, SERVICE, check_keys
+from harness.cli import Home
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.answers import CONTEXT, ROOT, SERVICE
-from tests.support.processes import run
+from harness.answers import CONTEXT, ROOT, SERVICE
+from harness.processes import run
 
 KEY = "example_cloud"
 LABEL = "Example Cloud                   TLS, verified by its CA; in your VPC"
@@ -27,7 +27,16 @@ ROW = CONTEXT["_redis_providers"]["elasticache"] | {
     "believed": ["idle_timeout_s"],
     "source": "example.com/docs/redis",
 }
-PARTS = ("README.md", "cookiecutter.json", "pyproject.toml", "docs", "hooks", "script", "tests")
+PARTS = (
+    "README.md",
+    "cookiecutter.json",
+    "pyproject.toml",
+    "docs",
+    "harness",
+    "hooks",
+    "script",
+    "tests",
+)
 # The tests that judge rows, labels and the questions as shown.
 JUDGES = (
     "tests/test_facts.py",
@@ -87,7 +96,7 @@ def judged(folder, *judges, **settings):
 
 def test_a_row_and_a_label_and_two_commands_make_a_provider(copy, bake):
     add(copy, LABEL)
-    written = command(copy, "script/providers_table.py")
+    written = command(copy, "-m", "script.providers_table")
     assert (written.returncode, written.stderr) == (0, "")
     done = judged(copy, *JUDGES, SCREENS="write")
     assert done.returncode == 0, done.stdout
@@ -106,7 +115,7 @@ def test_a_row_and_a_label_and_two_commands_make_a_provider(copy, bake):
 
 def test_a_row_without_a_label_is_noticed(copy):
     add(copy, None)
-    assert command(copy, "script/providers_table.py").returncode == 0
+    assert command(copy, "-m", "script.providers_table").returncode == 0
     done = judged(copy, "tests/test_facts.py", "-k", "has_a_label")
     assert done.returncode == 1
     assert "redis_provider: the labels are not the choices, in order" in done.stdout

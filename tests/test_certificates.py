@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from tests.answers import SERVICE
-from tests.support.pin_chains import Chains
+from harness.answers import SERVICE
+from harness.pin_chains import Chains
 
 
 @pytest.fixture(scope="module")

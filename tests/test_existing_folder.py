@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.answers import QUESTIONS, TARGETS, check_keys
-from tests.support.cli import Home, tree
-from tests.support.machine import (
+from harness.answers import QUESTIONS, TARGETS, check_keys
+from harness.cli import Home, tree
+from harness.machine import (
     hook_frames,
     read_only,
     small_disk,

@@ -13,7 +13,7 @@ from cookiecutter.environment import StrictEnvironment
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support import stand_ins
+from harness import stand_ins
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSWERS = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
@@ -474,7 +474,7 @@ def test_the_ways_to_read_a_row_are_no_branch(text):
 
 
 def test_the_provider_page_is_current():
-    assert providers_table.main(["--check"]) == 0, "run python3 script/providers_table.py"
+    assert providers_table.main(["--check"]) == 0, "run python3 -m script.providers_table"
 
 
 def test_a_stale_provider_page_is_noticed_and_renewed(tmp_path, monkeypatch, capsys):
@@ -483,7 +483,7 @@ def test_a_stale_provider_page_is_noticed_and_renewed(tmp_path, monkeypatch, cap
     page.write_text(current.replace("2026-11-22", "2020-01-01"), "utf-8")
     monkeypatch.setattr(providers_table, "PAGE", page)
     assert providers_table.main(["--check"]) == 1
-    assert "is stale: run python3 script/providers_table.py" in capsys.readouterr().err
+    assert "is stale: run python3 -m script.providers_table" in capsys.readouterr().err
     assert providers_table.main([]) == 0
     assert page.read_text("utf-8") == current
 

@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 
-from tests.answers import QUESTIONS, SERVICE, check_keys, resolved
-from tests.support.cli import SECONDS, tree, unwrapped
+from harness.answers import QUESTIONS, SERVICE, check_keys, resolved
+from harness.cli import SECONDS, tree, unwrapped
 
 HEAD = "Nothing was generated, because:"
 NOTE = "(What follows is cookiecutter's own traceback; the reasons are above.)"

@@ -10,8 +10,8 @@ from pathlib import Path
 import cookiecutter
 import pytest
 
-from tests.support.cli import Home, tree
-from tests.support.machine import PAGE, hook_frames, read_only, small_disk
+from harness.cli import Home, tree
+from harness.machine import PAGE, hook_frames, read_only, small_disk
 
 HEROKU = {"redis_provider": "heroku", "cert_strictness": "required"}
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from tests.support.cli import Home, tree
-from tests.support.machine import Moment, hook_frames, pages, small_disk
-from tests.support.processes import Failed, Program, wait_until
-from tests.support.terminal import CTRL_C, Terminal
+from harness.cli import Home, tree
+from harness.machine import Moment, hook_frames, pages, small_disk
+from harness.processes import Failed, Program, wait_until
+from harness.terminal import CTRL_C, Terminal
 
 SECONDS = 60
 MARKER = "INCOMPLETE.txt"

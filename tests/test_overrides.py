@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.answers import CONTEXT, QUESTIONS, check_keys, resolved
-from tests.support.cli import tree
+from harness.answers import CONTEXT, QUESTIONS, check_keys, resolved
+from harness.cli import tree
 from tests.test_hostile_answers import REPLAY, in_process, leftovers, reasons_of, spoil
 
 DEFAULTS = {key: resolved()[key] for key in QUESTIONS}
@@ -19,7 +19,7 @@ DERIVED = [
 NOT_OURS = (
     "{} is not as in this template: leave it out of the command line and of your configuration "
     "file, and do not --replay the answers to another release. If you have changed the template, "
-    "run script/providers_table.py."
+    "run python3 -m script.providers_table."
 )
 NO_TEXT = "{} is {}, which is no text: answer with a string."
 UNKNOWN = r"{} provided for choice variable {}, but the choices are \[.*\]\."

@@ -1,6 +1,6 @@
 """REDIS_CA_CERTS in place of the host name: which servers each pin accepts, by real handshakes.
 
-tests/support/pin_chains.py makes pins and chains, and says who is right; tests/inside/handshakes.py
+harness/pin_chains.py makes pins and chains, and says who is right; harness/inside/handshakes.py
 lets them meet, in each Python of this machine.
 """
 
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.answers import SERVICE
-from tests.inside import handshakes
-from tests.live.asking import EVERY_PYTHON, python_of
-from tests.support import pin_chains
-from tests.support.pin_chains import HOST, text_of
-from tests.support.processes import Failed
-from tests.support.pythons import RUNNING, others
+from harness import pin_chains
+from harness.answers import SERVICE
+from harness.asking import EVERY_PYTHON, python_of
+from harness.inside import handshakes
+from harness.pin_chains import HOST, text_of
+from harness.processes import Failed
+from harness.pythons import RUNNING, others
 
 SCRIPT = Path(handshakes.__file__)
 BOTH, VERSIONS = ("required", "optional"), ("TLSv1_2", "TLSv1_3")

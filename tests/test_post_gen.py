@@ -6,7 +6,7 @@ import textwrap
 import pytest
 from cookiecutter.exceptions import FailedHookException
 
-from tests.answers import PRODUCT, SERVICE, TARGETS, refused, resolved, row_id
+from harness.answers import PRODUCT, SERVICE, TARGETS, refused, resolved, row_id
 
 HASH = "0123456789abcdef" * 4
 FILES = {

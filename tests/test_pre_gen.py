@@ -11,7 +11,7 @@ from cookiecutter.exceptions import FailedHookException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.answers import (
+from harness.answers import (
     CONTEXT,
     PRODUCT,
     QUESTIONS,

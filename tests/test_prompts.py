@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.answers import CONTEXT, PROVIDERS, ROOT, ROWS, STRICTNESS
-from tests.support.cli import Home, tree
-from tests.support.terminal import CTRL_C, CTRL_D, ENTER, SCREENS, Terminal, check_screen
+from harness.answers import CONTEXT, PROVIDERS, ROOT, ROWS, STRICTNESS
+from harness.cli import Home, tree
+from harness.terminal import CTRL_C, CTRL_D, ENTER, SCREENS, Terminal, check_screen
 
 ORDER = ["project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target"]
 STORED = {"defaults", "typed", "wrong_choices", "refused"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.answers import QUESTIONS, ROOT, check_keys
+from harness.answers import QUESTIONS, ROOT, check_keys
 
 
 @pytest.fixture

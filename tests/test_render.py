@@ -15,7 +15,7 @@ import tomllib
 import yaml
 from cookiecutter.exceptions import FailedHookException
 
-from tests.answers import (
+from harness.answers import (
     CONTEXT,
     ONE_AT_A_TIME,
     PRODUCT,

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.answers import SERVICE
+from harness.answers import ROOT, SERVICE
 
 # {package: the packages of the service that it may import}, with no way back.
 ROOMS = {
@@ -75,3 +75,11 @@ def test_the_name_of_the_service_stands_where_it_must_be():
         if "cookiecutter.project_slug" in path.read_text("utf-8")
     }
     assert found == {"config/settings.py", "config/celery.py"}
+
+
+@pytest.mark.parametrize("folder", ["harness", "script"])
+def test_what_the_tests_share_does_not_import_tests(folder):
+    files = list((ROOT / folder).rglob("*.py"))
+    assert files
+    assert [path.name for path in files if "tests" in imports(path.read_text("utf-8"))] == []
+    assert imports("from tests.live import conftest") == {"tests"}

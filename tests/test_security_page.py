@@ -5,8 +5,8 @@ import re
 import providers_table
 import pytest
 
-from tests.answers import ROOT, ROWS, STRICTNESS
-from tests.support.refusals import (
+from harness.answers import ROOT, ROWS, STRICTNESS
+from harness.refusals import (
     KINDS,
     TRIES,
     VERIFYING,

@@ -10,8 +10,8 @@ from pathlib import Path
 import providers_table
 import pytest
 
-from tests.answers import CONTEXT, QUESTIONS, ROOT, ROWS, check_keys, resolved
-from tests.support.cli import SECONDS, Home, tree
+from harness.answers import CONTEXT, QUESTIONS, ROOT, ROWS, check_keys, resolved
+from harness.cli import SECONDS, Home, tree
 
 NAME = "cookiecutter-rediss"
 ADDRESS = f"https://github.com/org/{NAME}"

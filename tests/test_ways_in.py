@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.answers import QUESTIONS, check_keys
-from tests.support.cli import Home, tree
+from harness.answers import QUESTIONS, check_keys
+from harness.cli import Home, tree
 
 # None of them a default.
 ANSWERS = {

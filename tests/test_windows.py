@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.answers import ROOT, TARGETS
-from tests.support.cli import Home, tree
+from harness.answers import ROOT, TARGETS
+from harness.cli import Home, tree
 
 # Deep, yet usual: a user may have 20 characters; zip files and cruft use the temporary folder.
 USER = "C:/Users/" + "u" * 20

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from tests.support.processes import Failed, free_port
+from harness.processes import Failed, free_port
 
 from . import ending
 from .promise import promise

@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from tests.support.processes import Failed
+from harness.processes import Failed
 
 _stopping = threading.Event()
 _to_close = {}

@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.support.processes import Failed
-from tests.support.redis_server import find_server
+from harness.processes import Failed
+from harness.redis_server import find_server
 
 _numbers = itertools.count(os.getpid() % 60 * 4)
 

@@ -2,8 +2,8 @@
 
 import time
 
-from tests.support.processes import Failed
-from tests.support.service import OUTSIDE_NAME
+from harness.processes import Failed
+from harness.service import OUTSIDE_NAME
 
 from .services import OURS, PLAIN
 

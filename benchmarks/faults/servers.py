@@ -13,8 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.support.processes import Failed, Program, free_port, run
-from tests.support.redis_server import RedisServer
+from harness.processes import Failed, Program, free_port, run
+from harness.redis_server import RedisServer
 
 from .ending import wait_until
 

@@ -5,8 +5,8 @@ import secrets
 import shutil
 from pathlib import Path
 
-from tests.support.processes import Failed
-from tests.support.service import OUTSIDE_NAME, Commands, Project, bake, commands_of
+from harness.processes import Failed
+from harness.service import OUTSIDE_NAME, Commands, Project, bake, commands_of
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
 OURS, PLAIN = "this service", "plain Celery"

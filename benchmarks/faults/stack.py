@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.live.deployments import PASSWORD
-from tests.support.processes import Failed, free_port
-from tests.support.service import OUTSIDE_NAME
+from harness.deployments import PASSWORD
+from harness.processes import Failed, free_port
+from harness.service import OUTSIDE_NAME
 
 from . import ending
 from .network import Namespace

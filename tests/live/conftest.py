@@ -6,14 +6,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.live.deployments import PASSWORD, Certificates, Deployment, Venv
-from tests.live.leftovers import nothing_left_in
-from tests.support import pythons
-from tests.support.redis_server import INSTALL, RedisServer, find_server
-from tests.support.stand_ins import StandIn
-from tests.support.tls_front import TLSFront
+from harness import pythons
+from harness.deployments import PASSWORD, Certificates, Deployment, Venv
+from harness.leftovers import nothing_left_in
+from harness.redis_server import INSTALL, RedisServer, find_server
+from harness.stand_ins import StandIn
+from harness.tls_front import TLSFront
 
-pytest.register_assert_rewrite("tests.live.impostors", "tests.live.journey")
+pytest.register_assert_rewrite("harness.impostors", "harness.journey")
 
 
 def pytest_sessionstart():

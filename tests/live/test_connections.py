@@ -8,9 +8,9 @@ import pytest
 from benchmarks.connections import Load, inspect, keep_results, measure
 from benchmarks.faults.services import Ours
 from benchmarks.faults.stack import Shape, Stack
-from tests.live.deployments import Venv
-from tests.support.certificates import Authority
-from tests.support.processes import wait_until
+from harness.certificates import Authority
+from harness.deployments import Venv
+from harness.processes import wait_until
 
 pytestmark = pytest.mark.live
 LOOK = 5  # seconds under load, without and with `celery inspect`

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from tests.answers import ROOT
-from tests.support.cli import Home, tree
-from tests.support.machine import Moment, hook_frames
-from tests.support.processes import Failed, Program, run
-from tests.support.pythons import RUNNING, SUPPORTED, find
+from harness.answers import ROOT
+from harness.cli import Home, tree
+from harness.machine import Moment, hook_frames
+from harness.processes import Failed, Program, run
+from harness.pythons import RUNNING, SUPPORTED, find
 
 pytestmark = pytest.mark.live
 # A service needs 3.11, cookiecutter does not.

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.live.asking import INSIDE
-from tests.live.deployments import PASSWORD
-from tests.support.outages import OUTAGES
-from tests.support.processes import Failed
+from harness.asking import INSIDE
+from harness.deployments import PASSWORD
+from harness.outages import OUTAGES
+from harness.processes import Failed
 
 pytestmark = pytest.mark.live
 LINE = "WEB_THREADS = 4"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.answers import ROOT, SERVICE
-from tests.live.leftovers import at_work_in
-from tests.support.processes import Program, run
-from tests.support.service import Project
+from harness.answers import ROOT, SERVICE
+from harness.leftovers import at_work_in
+from harness.processes import Program, run
+from harness.service import Project
 
 pytestmark = pytest.mark.live
 NOT_COPIED = (".git", ".venv", ".demo", "__pycache__", ".pytest_cache", ".ruff_cache")

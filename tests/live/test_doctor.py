@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.answers import SERVICE
-from tests.live.deployments import PASSWORD
-from tests.support.certificates import Authority, self_signed
-from tests.support.processes import Failed, Program, free_port, wait_until
-from tests.support.redis_server import INSTALL, RedisServer, find_server
-from tests.support.service import Service
+from harness.answers import SERVICE
+from harness.certificates import Authority, self_signed
+from harness.deployments import PASSWORD
+from harness.processes import Failed, Program, free_port, wait_until
+from harness.redis_server import INSTALL, RedisServer, find_server
+from harness.service import Service
 
 pytestmark = pytest.mark.live
 KNOWN = runpy.run_path(str(SERVICE / "operations" / "causes.py"))

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.answers import ROWS
-from tests.live import impostors
-from tests.live.deployments import ONE_OF_EACH_TARGET
-from tests.live.impostors import (
+from harness import impostors, refusals
+from harness.answers import ROWS
+from harness.deployments import ONE_OF_EACH_TARGET
+from harness.impostors import (
     REFUSE,
     SECRET,
     START,
@@ -21,11 +21,10 @@ from tests.live.impostors import (
     impostor_url,
     listing,
 )
-from tests.live.leftovers import nothing_left_in
-from tests.support import refusals
-from tests.support.processes import wait_until
-from tests.support.refusals import KINDS, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
-from tests.support.tls_front import only_tls_1_1
+from harness.leftovers import nothing_left_in
+from harness.processes import wait_until
+from harness.refusals import KINDS, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
+from harness.tls_front import only_tls_1_1
 
 pytestmark = pytest.mark.live
 AT_ONCE = 3  # meetings, of up to nine services each; most of the time is waiting

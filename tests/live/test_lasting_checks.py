@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import yaml
 
-from tests.live.deployments import ONE_OF_EACH_TARGET
+from harness.deployments import ONE_OF_EACH_TARGET
 
 pytestmark = pytest.mark.live
 RENDER, SERVICES, SERVER, PROCFILE = ONE_OF_EACH_TARGET  # the providers that are baked for them

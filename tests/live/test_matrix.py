@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.answers import PRODUCT, ROWS, refused, row_id
-from tests.live.asking import report_of
-from tests.support.service import OUTSIDE_NAME, Project, commands_of
+from harness.answers import PRODUCT, ROWS, refused, row_id
+from harness.asking import report_of
+from harness.service import OUTSIDE_NAME, Project, commands_of
 from tests.test_render import BEAT, GUNICORN, WORKER, effective
 
 pytestmark = pytest.mark.live

@@ -7,8 +7,8 @@ import ssl
 
 import pytest
 
-from tests.live.asking import ANSWERED, EVERY_PYTHON, ask, python_of, report_of
-from tests.support.certificates import Authority, self_signed
+from harness.asking import ANSWERED, EVERY_PYTHON, ask, python_of, report_of
+from harness.certificates import Authority, self_signed
 
 pytestmark = pytest.mark.live
 PINNED = {"REDIS_CERT_REQS": "required"}

@@ -5,9 +5,9 @@ import textwrap
 
 import pytest
 
-from tests.live.asking import report_of
-from tests.live.deployments import PASSWORD
-from tests.support.processes import Failed
+from harness.asking import report_of
+from harness.deployments import PASSWORD
+from harness.processes import Failed
 
 pytestmark = pytest.mark.live
 CLIENTS = {"broker, written", "broker, read", "broker, awaited"}

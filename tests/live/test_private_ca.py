@@ -9,9 +9,9 @@ import urllib.parse
 
 import pytest
 
-from tests.live.asking import ANSWERED, EVERY_PYTHON, ask, python_of
-from tests.support.processes import free_port, run
-from tests.support.redis_server import RedisServer
+from harness.asking import ANSWERED, EVERY_PYTHON, ask, python_of
+from harness.processes import free_port, run
+from harness.redis_server import RedisServer
 
 pytestmark = pytest.mark.live
 SERVER = "SERVER=DNS:redis.example.com"

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.live.deployments import PASSWORD
-from tests.live.impostors import SECRET, START, impostor_url, listing
-from tests.live.leftovers import nothing_left_in
-from tests.support.browser import Browser, Mailbox
-from tests.support.processes import Failed, Program, free_port, wait_until
-from tests.support.redis_server import RedisServer
-from tests.support.service import OUTSIDE_NAME, Project, Service
-from tests.support.tls_front import TLSFront
+from harness.browser import Browser, Mailbox
+from harness.deployments import PASSWORD
+from harness.impostors import SECRET, START, impostor_url, listing
+from harness.leftovers import nothing_left_in
+from harness.processes import Failed, Program, free_port, wait_until
+from harness.redis_server import RedisServer
+from harness.service import OUTSIDE_NAME, Project, Service
+from harness.tls_front import TLSFront
 
 pytestmark = pytest.mark.live
 AT_ONCE = 9  # most of the time is waiting

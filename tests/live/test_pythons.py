@@ -2,12 +2,11 @@
 
 import pytest
 
-from tests.live import journey
-from tests.live.impostors import Encounter, Meeting, listing
-from tests.live.leftovers import nothing_left_in
-from tests.support import refusals
-from tests.support.processes import run
-from tests.support.pythons import OTHERS, RUNNING, SUPPORTED, find, others
+from harness import journey, refusals
+from harness.impostors import Encounter, Meeting, listing
+from harness.leftovers import nothing_left_in
+from harness.processes import run
+from harness.pythons import OTHERS, RUNNING, SUPPORTED, find, others
 
 pytestmark = pytest.mark.live
 # A CA of one's own, and a pinned certificate: what Python 3.13 reads more strictly.

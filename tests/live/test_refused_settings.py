@@ -7,7 +7,7 @@ import shutil
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tests.support.processes import free_port
+from harness.processes import free_port
 
 pytestmark = pytest.mark.live
 # As typed by somebody who did not percent-encode it. No part of it may be shown.

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.answers import ROWS
-from tests.live import journey
-from tests.live.leftovers import nothing_left_in
-from tests.support.stand_ins import NOT_LIVE_TESTED
+from harness import journey
+from harness.answers import ROWS
+from harness.leftovers import nothing_left_in
+from harness.stand_ins import NOT_LIVE_TESTED
 
 pytestmark = pytest.mark.live
 

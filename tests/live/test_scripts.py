@@ -8,11 +8,11 @@ import stat
 import psutil
 import pytest
 
-from tests.live.deployments import ONE_OF_EACH_TARGET
-from tests.live.leftovers import descendants
-from tests.support.browser import Browser
-from tests.support.processes import Program, free_port, processes, run, wait_until
-from tests.support.service import Project, Service, bake
+from harness.browser import Browser
+from harness.deployments import ONE_OF_EACH_TARGET
+from harness.leftovers import descendants
+from harness.processes import Program, free_port, processes, run, wait_until
+from harness.service import Project, Service, bake
 
 pytestmark = pytest.mark.live
 TESTING = {"DEBUG": "true", "LOG_LEVEL": "ERROR"}

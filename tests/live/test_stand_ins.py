@@ -7,11 +7,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.answers import ROWS
-from tests.live.deployments import PASSWORD
-from tests.support.processes import Failed, wait_until
-from tests.support.redis_server import RedisServer
-from tests.support.stand_ins import IDLE_SCALE
+from harness.answers import ROWS
+from harness.deployments import PASSWORD
+from harness.processes import Failed, wait_until
+from harness.redis_server import RedisServer
+from harness.stand_ins import IDLE_SCALE
 
 pytestmark = pytest.mark.live
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.support.processes import wait_until
+from harness.processes import wait_until
 
 pytestmark = pytest.mark.live
 NAP = """

@@ -5,9 +5,9 @@ import urllib.parse
 
 import pytest
 
-from tests.answers import ROOT
-from tests.live.asking import ANSWERED, ask, report_of
-from tests.live.deployments import PASSWORD
+from harness.answers import ROOT
+from harness.asking import ANSWERED, ask, report_of
+from harness.deployments import PASSWORD
 
 pytestmark = pytest.mark.live
 SEED = "1"

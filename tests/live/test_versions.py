@@ -13,9 +13,9 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from harness.processes import Failed
+from harness.service import Project, bake
 from tests.live.test_programs import change
-from tests.support.processes import Failed
-from tests.support.service import Project, bake
 
 pytestmark = pytest.mark.live
 AT_ONCE = 6  # most of the time is waiting

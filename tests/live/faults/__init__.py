@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.live.faults.stage", "tests.live.faults.refusing")
+pytest.register_assert_rewrite("harness.faults.stage", "harness.faults.refusing")

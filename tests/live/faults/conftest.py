@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.faults.stage import Stage
-from tests.live.leftovers import nothing_left_in
-from tests.support.side_by_side import SideBySide
+from harness.faults.stage import Stage
+from harness.leftovers import nothing_left_in
+from harness.side_by_side import SideBySide
 
 HERE = Path(__file__).parent
 AT_ONCE = int(os.environ.get("FAULTS_AT_ONCE", "6"))

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.support.postgres import INSTALL as POSTGRES
-from tests.support.postgres import Postgres, find_programs
+from harness.postgres import INSTALL as POSTGRES
+from harness.postgres import Postgres, find_programs
 
 pytestmark = pytest.mark.live
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"

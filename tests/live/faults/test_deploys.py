@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.support.processes import wait_until
-from tests.support.smtp_sink import SMTPSink
+from harness.processes import wait_until
+from harness.smtp_sink import SMTPSink
 
 pytestmark = pytest.mark.live
 AFTER_READY = 3 * 30  # seconds

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from tests.live.faults.stage import CONSUMES_AGAIN
-from tests.support.private_network import drop_connections, private_network
-from tests.support.processes import wait_until
+from harness.faults.stage import CONSUMES_AGAIN
+from harness.private_network import drop_connections, private_network
+from harness.processes import wait_until
 
 pytestmark = pytest.mark.live
 

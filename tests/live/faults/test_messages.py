@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from tests.support.processes import Failed, wait_until
+from harness.processes import Failed, wait_until
 
 pytestmark = pytest.mark.live
 TABLE = "operations_putasidemessage"

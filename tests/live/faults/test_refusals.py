@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from tests.live.deployments import PASSWORD
-from tests.live.faults import refusing
-from tests.live.faults.stage import CONSUMES_AGAIN
-from tests.support.forwarder import Forwarder
-from tests.support.processes import free_port, wait_until
+from harness.deployments import PASSWORD
+from harness.faults import refusing
+from harness.faults.stage import CONSUMES_AGAIN
+from harness.forwarder import Forwarder
+from harness.processes import free_port, wait_until
 
 pytestmark = pytest.mark.live
 REFUSALS = [

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from tests.live.faults.stage import stalled
-from tests.support.processes import wait_until
+from harness.faults.stage import stalled
+from harness.processes import wait_until
 
 pytestmark = pytest.mark.live
 STALLS = {

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.support.processes import wait_until
-from tests.support.smtp_sink import SMTPSink
+from harness.processes import wait_until
+from harness.smtp_sink import SMTPSink
 
 pytestmark = pytest.mark.live
 NOBODY = "nobody.example"  # the mail server refuses every address there

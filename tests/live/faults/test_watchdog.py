@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from tests.live.faults.stage import CONSUMES_AGAIN
-from tests.support.processes import wait_until
+from harness.faults.stage import CONSUMES_AGAIN
+from harness.processes import wait_until
 
 pytestmark = pytest.mark.live
 PATIENCE = 8  # seconds, of the copy's watchdog

@@ -6,10 +6,10 @@ import shutil
 import sys
 from dataclasses import replace
 
-from tests.answers import ROWS
-from tests.support.browser import Browser, Mailbox
-from tests.support.certificates import Authority, self_signed
-from tests.support.service import OUTSIDE_NAME, Project, bake, commands_of
+from harness.answers import ROWS
+from harness.browser import Browser, Mailbox
+from harness.certificates import Authority, self_signed
+from harness.service import OUTSIDE_NAME, Project, bake, commands_of
 
 PASSWORD = "pw-in-tests-$only/with+signs"
 DATABASE = "db.sqlite3"

@@ -4,10 +4,10 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.answers import ROWS
-from tests.support.browser import verification_link
-from tests.support.processes import Failed, wait_until
-from tests.support.stand_ins import effective_verification, journeys
+from harness.answers import ROWS
+from harness.browser import verification_link
+from harness.processes import Failed, wait_until
+from harness.stand_ins import effective_verification, journeys
 
 JOURNEYS = journeys(ROWS)
 PINNED = {"REDIS_CERT_REQS": "required", "REDIS_CA_CERTS": "herokus"}

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.answers import ROOT, check_keys
+from harness.answers import ROOT, check_keys
 
 from .processes import Failed, Program, free_port, run
 

@@ -16,10 +16,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.live.deployments import DATABASE, PASSWORD
-from tests.support.browser import Mailbox
-from tests.support.processes import Failed, processes, wait_until
-from tests.support.redis_server import RedisServer
+from harness.browser import Mailbox
+from harness.deployments import DATABASE, PASSWORD
+from harness.processes import Failed, processes, wait_until
+from harness.redis_server import RedisServer
 
 HERE = Path(__file__).parent
 # Promised is a third of it: these are orders of magnitude on a machine that others use too.

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.answers import QUESTIONS, check_keys
+from harness.answers import QUESTIONS, check_keys
 
 SECONDS = 120
 

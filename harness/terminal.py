@@ -9,10 +9,10 @@ import pexpect
 import psutil
 import pyte
 
-from tests.support.processes import wait_until
+from harness.processes import wait_until
 
 SECONDS = 60
-SCREENS = Path(__file__).resolve().parent.parent / "screens"
+SCREENS = Path(__file__).resolve().parent.parent / "tests" / "screens"
 ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
 
 

@@ -15,15 +15,15 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.live.deployments import PASSWORD
-from tests.support import refusals
-from tests.support.browser import Browser, Mailbox
-from tests.support.certificates import self_signed
-from tests.support.processes import Failed, wait_until
-from tests.support.redis_server import RedisServer
-from tests.support.refusals import KINDS, WRONG_CERTIFICATE, pinned_itself, public
-from tests.support.service import OUTSIDE_NAME, Service
-from tests.support.tls_front import TLSFront
+from harness import refusals
+from harness.browser import Browser, Mailbox
+from harness.certificates import self_signed
+from harness.deployments import PASSWORD
+from harness.processes import Failed, wait_until
+from harness.redis_server import RedisServer
+from harness.refusals import KINDS, WRONG_CERTIFICATE, pinned_itself, public
+from harness.service import OUTSIDE_NAME, Service
+from harness.tls_front import TLSFront
 
 START = 60  # seconds; generous, for all services of a test start at once
 REFUSE = 15  # seconds, counted from when a process is up or was asked

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Failed
-from tests.support.pythons import OTHERS, RUNNING, others
+from harness.processes import Failed
+from harness.pythons import OTHERS, RUNNING, others
 
 INSIDE = Path(__file__).parent / "inside"
 ANSWERED = (0, "celery True\nredis-py True\n")

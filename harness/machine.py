@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Failed, wait_until
+from harness.processes import Failed, wait_until
 
 SECONDS = 60
 PAGE = os.sysconf("SC_PAGE_SIZE")

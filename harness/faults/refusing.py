@@ -7,7 +7,7 @@ import contextlib
 import socket
 import time
 
-from tests.support.processes import free_port, wait_until
+from harness.processes import free_port, wait_until
 
 # A server that loads answers once in so many bytes of its file: here after each key.
 OPTIONS = {
