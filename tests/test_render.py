@@ -35,8 +35,7 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 COPIED = (".github/", "templates/")  # not rendered
 
 MODULES = {
-    "config": ["__init__", "celery", "environment", "pem_files", "redis_tls", "redis_url"]
-    + ["results", "settings", "urls", "wsgi"],
+    "config": ["__init__", "celery", "environment", "results", "settings", "urls", "wsgi"],
     "authentication": ["__init__", "admin", "delivery", "email_utils", "forms", "links", "models"]
     + ["smtp", "urls", "views"],
     "authentication/migrations": ["__init__", "0001_initial"],
@@ -45,10 +44,10 @@ MODULES = {
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],
-    "redis_connection": ["__init__", "aio", "connection", "context", "pem", "policy", "transport"]
-    + ["url", "x509"],
+    "redis_connection": ["__init__", "aio", "connection", "context", "credentials", "errors", "pem"]
+    + ["policy", "timeouts", "transport", "url", "x509"],
     "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_mail"]
-    + ["test_operations", "test_redis_tls", "test_registration", "test_transport", "test_worker"],
+    + ["test_operations", "test_policy", "test_registration", "test_transport", "test_worker"],
 }
 FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names} | {
     ".env.example",
@@ -244,18 +243,18 @@ def example_statements(text):
 def python_statements(files):
     settings = "config/settings.py"
     tree = ast.parse(files[settings])
-    (name,) = (
-        node.value.value
+    constants = {
+        ast.unparse(node.targets[0]): node.value.value
         for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SERVICE_NAME"
-    )
-    yield "project_slug", name, settings
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    yield "project_slug", constants["SERVICE_NAME"], settings
+    yield "url_env", constants["REDIS_URL_NAME"], settings
     calls = {ast.unparse(n.func): n for n in ast.walk(tree) if isinstance(n, ast.Call)}
     values = {word.arg: word.value for word in calls["Environment"].keywords}
     defaults = ast.literal_eval(values["defaults"])
     yield "cert_strictness", defaults["REDIS_CERT_REQS"], settings
     yield from ((name, defaults[name], settings) for name in SETTINGS)
-    yield "url_env", ast.literal_eval(calls["env.first_set"].args[1]), settings
 
 
 def blueprint_statements(files):
@@ -373,8 +372,8 @@ MISREAD = {
     ),
     "another provider's variable": (
         "config/settings.py",
-        '"REDIS_URL")',
-        '"SCALINGO_REDIS_URL")',
+        'REDIS_URL_NAME = "REDIS_URL"',
+        'REDIS_URL_NAME = "SCALINGO_REDIS_URL"',
         "url_env is REDIS_URL in .env.example or",
     ),
     "another provider's name": ("README.md", "Upstash", "Aiven", "label is Aiven in README.md or"),

@@ -38,7 +38,7 @@ app.autodiscover_tasks(related_name="email_utils")
 def use_django_logging(**kwargs):
     """Log like the web process: to stdout, in one format."""
     logging.config.dictConfig(settings.LOGGING)
-    settings.REDIS.announce()
+    settings.REDIS.log()
 
 
 @worker_init.connect

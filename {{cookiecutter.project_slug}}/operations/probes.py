@@ -184,7 +184,7 @@ class Way:
         return "accepted"
 
     def results(self) -> str:
-        if not hasattr(settings, "RESULTS"):
+        if settings.RESULTS is None:
             return "off"
         way = Way(settings.RESULTS)
         try:

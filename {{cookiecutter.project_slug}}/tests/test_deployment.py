@@ -93,7 +93,7 @@ class ProductionTests(SimpleTestCase):
         }.items():
             with self.subTest(name):
                 done = manage("check", **{name: ""})
-                self.assertEqual(done.returncode, 1)
+                self.assertEqual(done.returncode, 2)
                 self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
                 self.assertIn(line, done.stderr)
 
