@@ -44,8 +44,8 @@ MODULES = {
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],
-    "redis_connection": ["__init__", "aio", "connection", "context", "credentials", "errors", "pem"]
-    + ["policy", "timeouts", "transport", "url", "x509"],
+    "redis_connection": ["__init__", "aio", "connection", "context", "credentials", "errors"]
+    + ["internals", "pem", "policy", "timeouts", "transport", "url", "x509"],
     "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_mail"]
     + ["test_operations", "test_policy", "test_registration", "test_transport", "test_worker"],
 }

@@ -105,13 +105,13 @@ def test_every_client_connects_with_the_same_options(
 BROKEN = {
     "results": (
         "celery.py",
-        "BACKEND_ALIASES[_scheme] = ",
-        "_unused = ",
+        "BACKEND_ALIASES[scheme] = ",
+        "unused = ",
     ),
     "broker, read": (
         "celery.py",
-        "TRANSPORT_ALIASES[_scheme] = ",
-        "_unused = ",
+        "TRANSPORT_ALIASES[scheme] = ",
+        "unused = ",
     ),
     "broker, awaited": (
         "settings.py",
