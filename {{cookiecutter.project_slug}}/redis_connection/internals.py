@@ -66,10 +66,11 @@ class Channel(kombu_redis.Channel):
 
     def make_pool(self, *, waits_for_messages: bool) -> redis.ConnectionPool:
         """kombu keeps a pool for commands, and a second one to wait for messages."""
-        return super()._get_pool(waits_for_messages)
+        pool: redis.ConnectionPool = super()._get_pool(waits_for_messages)
+        return pool
 
     def pool_parameters(self) -> dict[str, Any]:
-        parameters = self._connparams()
+        parameters: dict[str, Any] = self._connparams()
         # kombu completes this name where it makes a pool.
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=parameters["db"])
         return parameters
@@ -99,7 +100,7 @@ class Channel(kombu_redis.Channel):
 
     def deliver_published(self, message: Any, exchange: str) -> bool:
         """Hand over what was published to all: a command of `celery control`, or an event."""
-        return super()._deliver_fanout_message(message, exchange)
+        return bool(super()._deliver_fanout_message(message, exchange))
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         self.put(queue, message, **options)

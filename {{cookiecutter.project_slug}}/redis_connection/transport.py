@@ -209,7 +209,7 @@ os.register_at_fork(after_in_child=forget_pools)
 class Channel(internals.Channel):
     QoS = QoS
     connection_class = connection.Connection
-    connection_class_ssl = connection.TLSConnection
+    connection_class_ssl = connection.TLSConnection  # type: ignore[assignment]
 
     # kombu's constructor sends a PING by the client that waits for messages. That client would open
     # a pool of its own, and a channel that only sends tasks would never use it again. So the
