@@ -37,8 +37,9 @@ COPIED = (".github/", "templates/")  # not rendered
 MODULES = {
     "config": ["__init__", "celery", "environment", "pem_files", "redis_tls", "redis_url"]
     + ["results", "settings", "urls", "wsgi"],
-    "authentication": ["__init__", "admin", "delivery", "email_utils", "forms", "links", "models"]
-    + ["smtp", "urls", "views"],
+    "authentication": ["__init__", "admin", "claims", "delivery", "email_utils", "forms", "links"]
+    + ["mail_errors", "mail_server", "models", "outcomes", "smtp", "summary", "sweeper", "urls"]
+    + ["views"],
     "authentication/migrations": ["__init__", "0001_initial"],
     "operations": ["__init__", "admin", "apps", "causes", "checks", "consumer", "debug", "health"]
     + ["models", "probes", "put_aside", "supervise", "tasks", "watchdog"],
