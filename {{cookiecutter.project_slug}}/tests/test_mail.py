@@ -135,6 +135,22 @@ class RowTests(MailCase):
         self.assertRow(row, claimed_by="worker@there", attempts=1)
         self.assertDueIn(row, 80)
 
+    def test_a_new_request_renews_a_row_whose_claim_has_ended(self):
+        row = promise("ada", claimed_by="worker@there", attempts=1)
+        past = Now() - timedelta(hours=1)
+        VerificationEmail.objects.update(requested_at=past, due_at=past)
+        self.assertTrue(email_utils.request_verification(row.user, "testserver"))
+        self.assertRow(row, claimed_by="", attempts=0)
+        self.assertDueIn(row, 60)
+
+    def test_a_row_is_claimed_until_its_claim_ends(self):
+        promise("ada", claimed_by="worker@there")
+        emails = VerificationEmail.objects
+        for seconds, is_claimed in (10, True), (-1, False):
+            emails.update(due_at=Now() + timedelta(seconds=seconds))
+            self.assertEqual(emails.claimed().exists(), is_claimed)
+            self.assertEqual(emails.unclaimed().exists(), not is_claimed)
+
 
 class ClaimTests(MailCase):
     """However many tasks and sweeps run, one of them sends the e-mail."""
