@@ -88,6 +88,8 @@ class WatchdogTests(TestCase):
         self.assertFalse(
             self.watch(watchdog.IDLE_BEFORE_ASKING + watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL)
         )
+        with self.assertLogs(watchdog.logger, "CRITICAL"):
+            self.assertTrue(self.watch(2 * watchdog.ASK_INTERVAL), "it started no other one")
 
     def test_a_worker_that_is_busy_is_left_alone(self):
         running = self.request(time_start=time.time())
