@@ -14,6 +14,9 @@ from django.test import SimpleTestCase, TestCase
 from operations import put_aside, watchdog
 from operations.models import DeafWorker, PutAsideMessage
 
+# Seconds without a task, one look before the watchdog ends the worker.
+ALMOST_DEAF = watchdog.IDLE_BEFORE_ASKING + watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL
+
 
 class MemoryTests(SimpleTestCase):
     def test_what_is_there_before_the_processes_are_forked_is_frozen(self):
@@ -72,22 +75,16 @@ class WatchdogTests(TestCase):
         self.assertEqual(len(logs.output), 1)
 
     def test_not_before_tasks_have_waited_for_two_minutes(self):
-        self.assertFalse(
-            self.watch(watchdog.IDLE_BEFORE_ASKING + watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL)
-        )
+        self.assertFalse(self.watch(ALMOST_DEAF))
         self.waits = 0
         self.assertFalse(self.watch(3600))
         self.waits = 1
         self.assertFalse(self.watch(watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL))
 
     def test_one_task_that_is_started_shows_that_the_worker_is_not_deaf(self):
-        self.assertFalse(
-            self.watch(watchdog.IDLE_BEFORE_ASKING + watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL)
-        )
+        self.assertFalse(self.watch(ALMOST_DEAF))
         state.all_total_count[0] += 1
-        self.assertFalse(
-            self.watch(watchdog.IDLE_BEFORE_ASKING + watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL)
-        )
+        self.assertFalse(self.watch(ALMOST_DEAF))
         with self.assertLogs(watchdog.logger, "CRITICAL"):
             self.assertTrue(self.watch(2 * watchdog.ASK_INTERVAL), "it started no other one")
 
