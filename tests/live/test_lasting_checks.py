@@ -231,7 +231,7 @@ HARMFUL = {
             soft_limit("None"),
             time_limit(None),
             put(
-                "authentication/delivery.py",
+                "authentication/claims.py",
                 "seconds=settings.CELERY_TASK_TIME_LIMIT",
                 "hours=1",
             ),

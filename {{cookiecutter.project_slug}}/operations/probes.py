@@ -22,7 +22,7 @@ from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from authentication import email_utils
+from authentication import summary
 from redis_connection import context, x509
 
 from . import causes
@@ -397,7 +397,7 @@ def workers() -> str:
 
 def emails() -> str:
     """No promised e-mail is overdue, and no mail server has refused one for good."""
-    found = email_utils.summary()
+    found = summary.summarize_emails()
     seen = f"{found.waiting} waiting, {found.refused} not sent since yesterday"
     if found.reason:
         seen += f"; the mail server said: {found.reason}"

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
-from authentication import delivery
+from authentication import claims, sweeper
 
 from .models import DeafWorker, Heartbeat, PutAsideMessage
 
@@ -53,7 +53,7 @@ def housekeeping(self):
     """
     if not leave_first_heartbeat(HOUSEKEEPING, self.request.hostname):
         return
-    if delivery.sweep_is_missing():
+    if sweeper.sweep_is_missing():
         queue_slice()
     prune()
 
@@ -76,9 +76,9 @@ def sweep(self, ticket: str = ""):
 
     Without a ticket it begins anew, unless a sweep is running already.
     """
-    following = delivery.sweep(delivery.claimant(self.request.hostname), ticket)
+    following = sweeper.sweep(claims.claimant(self.request.hostname), ticket)
     if following and not queue_slice(following):
-        delivery.end_chain(following)
+        sweeper.end_chain(following)
 
 
 def queue_slice(*ticket: str) -> bool:

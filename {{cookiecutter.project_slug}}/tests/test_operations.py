@@ -26,7 +26,7 @@ class TaskTests(TestCase):
 
     def test_housekeeping_leaves_a_heartbeat_and_sweeps(self):
         with (
-            mock.patch("authentication.delivery.sweep_is_missing", return_value=True),
+            mock.patch("authentication.sweeper.sweep_is_missing", return_value=True),
             mock.patch.object(tasks.sweep, "delay") as sweep,
         ):
             tasks.housekeeping()
