@@ -40,13 +40,13 @@ MODULES = {
     "authentication": ["__init__", "admin", "delivery", "email_utils", "forms", "links", "models"]
     + ["smtp", "urls", "views"],
     "authentication/migrations": ["__init__", "0001_initial"],
-    "operations": ["__init__", "admin", "apps", "causes", "checks", "consumer", "debug", "health"]
-    + ["models", "probes", "put_aside", "supervise", "tasks", "watchdog"],
+    "operations": ["__init__", "admin", "apps", "checks", "consumer", "health", "models", "probes"]
+    + ["put_aside", "readiness", "redaction", "supervise", "tasks", "watchdog", "worker_probes"],
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],
-    "redis_connection": ["__init__", "aio", "connection", "context", "pem", "policy", "transport"]
-    + ["url", "x509"],
+    "redis_connection": ["__init__", "aio", "connection", "context", "diagnosis", "handshake"]
+    + ["hints", "pem", "policy", "transport", "url", "x509"],
     "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_mail"]
     + ["test_operations", "test_redis_tls", "test_registration", "test_transport", "test_worker"],
 }

@@ -36,7 +36,7 @@ env = Environment(
 # SECURITY WARNING: don't run with debug turned on in production!
 DEBUG = env.boolean("DEBUG", "false")
 
-DEFAULT_EXCEPTION_REPORTER_FILTER = "operations.debug.HideURLs"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "operations.redaction.HideURLs"
 
 # SECURITY WARNING: keep the secret key used in production secret!
 SECRET_KEY = env.text("SECRET_KEY", "only-for-development" if DEBUG else "")
@@ -62,7 +62,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "operations.health.middleware",
+    "operations.health.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -129,7 +129,7 @@ class Watchdog(threading.Thread):
                 worker=self.consumer.hostname, at__gt=Now() - timedelta(hours=1)
             )
             if hour.count() < AT_MOST:
-                DeafWorker.objects.create(worker=self.consumer.hostname, seen=seen)
+                DeafWorker.objects.create(worker=self.consumer.hostname, detail=seen)
                 return True
         except Error as error:
             logger.error("%s, but the database does not answer: %s", seen, error)
