@@ -35,7 +35,7 @@ def states() -> dict[str, str]:
 
     None of the steps depends on another one, so all are asked, whatever fails.
     """
-    found = {}
+    found: dict[str, str] = {}
     try:
         for result in probes.run(steps(), stop_at_failure=False):
             found[result.name] = result.state

@@ -9,6 +9,7 @@ of this project: neither its settings nor Celery.
 - connection, aio: redis-py's connection classes with that context. aio is for asyncio.
 - policy: what one Redis URL means for every client.
 - transport: kombu's transport over these connections.
+- handshake, diagnosis, hints: what is wrong with a connection, and what to do about it.
 
 Every private name of redis-py and kombu is in connection, aio or transport. The service's
 tests/test_connection.py and tests/test_transport.py ask living objects whether each still works.

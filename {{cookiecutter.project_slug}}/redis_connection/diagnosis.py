@@ -134,7 +134,7 @@ class RedisDiagnosis:
 
     def eviction(self) -> str:
         """Redis drops no task when its memory is full."""
-        policy = self.info.get("maxmemory_policy")
+        policy: str | None = self.info.get("maxmemory_policy")
         if policy is None:
             hint = "Look in your provider's console: the policy must be noeviction."
             raise ProbeFailed("unknown", hint, "warn")
