@@ -95,6 +95,8 @@ class StepTests(TestCase):
             self.assertEqual(found.eviction(), "noeviction")
             self.assertEqual(found.memory(), "1.0 MiB used, no limit set")
             self.assertEqual(found.connections(), "1 of 20 used")
+            # Until here it used database 0: whether the URL's own exists is a step of its own.
+            self.assertNotIn(["SELECT", "3"], server.commands)
             self.assertEqual(found.database(), "number 3 can be selected")
             self.assertEqual(found.write(), "accepted")
         self.assertIn(["SELECT", "3"], server.commands)
