@@ -24,9 +24,10 @@ RECENTLY = timedelta(days=1)
 
 def results() -> str:
     """The server of the results can be used, if results are on."""
-    if not hasattr(settings, "RESULTS"):
+    policy = getattr(settings, "RESULTS", None)
+    if policy is None:
         return "off"
-    server = RedisDiagnosis(settings.RESULTS)
+    server = RedisDiagnosis(policy)
     try:
         return f"{server.host} port {server.port}, {server.database()}"
     except ProbeFailed as failure:
