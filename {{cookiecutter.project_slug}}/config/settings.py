@@ -34,7 +34,7 @@ env = Environment(
 # SECURITY WARNING: don't run with debug turned on in production!
 DEBUG = env.boolean("DEBUG", "false")
 
-DEFAULT_EXCEPTION_REPORTER_FILTER = "operations.debug.HideURLs"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "operations.redaction.HideURLs"
 
 # SECURITY WARNING: keep the secret key used in production secret!
 SECRET_KEY = env.text("SECRET_KEY", "only-for-development" if DEBUG else "")
@@ -72,7 +72,7 @@ INSTALLED_APPS = [
 STATIC_FILES_MIDDLEWARE = [] if DEBUG else ["whitenoise.middleware.WhiteNoiseMiddleware"]
 
 MIDDLEWARE = [
-    "operations.health.middleware",
+    "operations.health.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     *STATIC_FILES_MIDDLEWARE,
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -9,9 +9,8 @@ from celery import current_app
 from django.conf import settings
 from django.core.checks import Tags, Warning, register
 
+from redis_connection import hints
 from redis_connection.transport import SHARED_CONNECTIONS
-
-from . import causes
 
 
 @register(Tags.security, deploy=True)
@@ -41,7 +40,7 @@ def connections() -> int:
 def variables():
     if settings.REDIS.encrypted and not settings.REDIS.verified:
         text = "REDIS_CERT_REQS=none: whoever is on the path to Redis can read the password."
-        yield 1, text, causes.UNVERIFIED
+        yield 1, text, hints.UNVERIFIED
     if os.environ.get("REDIS_ALLOW_PLAINTEXT", "").strip():
         text = "REDIS_ALLOW_PLAINTEXT is set: the password may cross a public network unencrypted."
         yield 2, text, "Use a rediss:// URL and unset REDIS_ALLOW_PLAINTEXT."

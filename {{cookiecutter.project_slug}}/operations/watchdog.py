@@ -175,7 +175,7 @@ class Watchdog(threading.Thread):
         )
         if ends.count() >= MAX_ENDS_AN_HOUR:
             return False
-        DeafWorker.objects.create(worker=self.consumer.hostname, seen=reason)
+        DeafWorker.objects.create(worker=self.consumer.hostname, detail=reason)
         return True
 
     def complain_once(self, reason: str) -> None:

@@ -18,4 +18,9 @@ What connects:
 - connection: redis-py's connections with that context. aio: the same for asyncio.
 - transport: kombu's transport over these connections.
 - internals: every private name of redis-py and kombu that is needed for it.
+
+What explains:
+
+- handshake: a TLS handshake without a client, to see what a server shows.
+- diagnosis: what is wrong with a connection. hints: what to do about it.
 """
