@@ -47,8 +47,15 @@ MODULES = {
     "operations/migrations": ["__init__", "0001_initial"],
     "redis_connection": ["__init__", "aio", "connection", "context", "pem", "policy", "transport"]
     + ["url", "x509"],
-    "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_mail"]
-    + ["test_operations", "test_redis_tls", "test_registration", "test_transport", "test_worker"],
+    "tests": ["__init__", "answering", "deployment_files", "test_connection", "test_deployment"]
+    + [
+        "test_mail",
+        "test_operations",
+        "test_redis_tls",
+        "test_registration",
+        "test_transport",
+        "test_worker",
+    ],
 }
 FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names} | {
     ".env.example",
@@ -57,6 +64,7 @@ FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in 
     ".gitignore",
     ".python-version",
     "README.md",
+    "gunicorn.conf.py",
     "manage.py",
     "pyproject.toml",
     "requirements-dev.txt",
@@ -77,11 +85,9 @@ TARGET_FILES = {
     "procfile": {"Procfile"},
     "server": set(),
 }
-GUNICORN = (
-    "gunicorn config.wsgi --preload --threads 4 --graceful-timeout 5 --no-control-socket "
-    "--access-logfile -"
-)
-WORKER = "celery -A config worker --without-gossip --without-mingle --without-heartbeat"
+# Their options stand in gunicorn.conf.py, in settings.py and in operations/consumer.py.
+GUNICORN = "gunicorn config.wsgi"
+WORKER = "celery -A config worker"
 # Where no supervisord.conf names the signal, this turns TERM into a soft shutdown.
 ALONE = "env REMAP_SIGTERM=SIGQUIT "
 BEAT = "celery -A config beat"

@@ -5,6 +5,7 @@ https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """
 
 import os
+import runpy
 from pathlib import Path
 
 import environ
@@ -223,10 +224,11 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # It pauses between two tries, and keeps a message that no task can be made of instead of ending.
 CELERY_WORKER_CONSUMER = "operations.consumer:Consumer"
+# gunicorn.conf.py says how many threads a web process has, and can be read without gunicorn.
+WEB_THREADS: int = runpy.run_path(str(BASE_DIR / "gunicorn.conf.py"))["threads"]
 # kombu's objects for connections, which share those to Redis. Remote control holds one and waits
 # for a second: there must be more of them than threads that use it, or these wait for each other
 # for ever. 10 is Celery's default, and Flower uses it in eight threads.
-WEB_THREADS = 4
 CELERY_BROKER_POOL_LIMIT = max(10, WEB_THREADS + 1)
 # redis-py reopens a closed connection by itself; each retry here would add 10 s to a web request.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
@@ -267,7 +269,6 @@ CELERY_TASK_SOFT_TIME_LIMIT = 60
 CELERY_TASK_TIME_LIMIT = 90
 # Seconds that running tasks get on a deploy; then they go back to the queue (supervisord.conf: 18).
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 12
-STOP_GRACE = 30  # seconds until the platform kills; on Render maxShutdownDelaySeconds says it
 # The default is one process per core of the host, often more than a small plan's memory holds.
 CELERY_WORKER_CONCURRENCY = env.integer("CELERY_WORKER_CONCURRENCY", "2", minimum=1)
 # `celery inspect ping` needs it; it costs commands, so it is off where they are billed.

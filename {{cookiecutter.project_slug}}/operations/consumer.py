@@ -24,15 +24,20 @@ logger = logging.getLogger(__name__)
 # At each reconnection it asks, in ten lines, for a setting that settings.py has on purpose.
 warnings.filterwarnings("ignore", r"\s*In Celery 5.1 we introduced", CPendingDeprecationWarning)
 
+# Workers can tell each other that they are there and what they do. Nothing in this service listens,
+# and each of these messages is a command to Redis. These are options of `celery worker`.
+SILENT = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+
 REFUSED_PAUSE = (1, 2, 5, 10)  # seconds between tries, while Redis refuses; then always the last
 LAST_WORDS = 2  # seconds for a process that was told to end
 
 
 class Consumer(CeleryConsumer):
-    """Waits while Redis refuses, and puts aside what it cannot work on."""
+    """Waits while Redis refuses, puts aside what it cannot work on, and keeps to itself."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, worker_options=None, **kwargs):
+        options = {**(worker_options or {}), **SILENT}
+        super().__init__(*args, worker_options=options, **kwargs)
         self.refusals = 0
         transport.on_unreadable = self.put_aside_unreadable
 
