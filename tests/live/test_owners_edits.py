@@ -25,7 +25,7 @@ REQUESTS = "WebTests.test_open_requests_end_before_gunicorn_is_killed"
 HANDED_BACK = "StopTests.test_a_worker_hands_back_its_tasks_before_it_is_killed"
 IN_TIME = "StopTests.test_supervisord_stops_everything_before_the_platform_kills_it"
 EVICTED = "QueueTests.test_the_redis_in_render_yaml_never_drops_a_queued_task"
-ALL = [CLEAN, CONFIGURED, THREADS, REQUESTS, HANDED_BACK, IN_TIME, EVICTED]
+OF_FILES = [CONFIGURED, THREADS, REQUESTS, HANDED_BACK, IN_TIME, EVICTED]
 
 WORKER = "celery -A config worker -Q mail"
 ALONE = f"env REMAP_SIGTERM=SIGQUIT {WORKER}"
@@ -287,7 +287,6 @@ HARMFUL = {
     },
     THREADS: {
         (SERVER, "more threads in supervisord.conf"): [conf(GUNICORN, f"{GUNICORN} --threads 16")],
-        (SERVER, "no number of threads"): [conf(GUNICORN, f"{GUNICORN} --threads many")],
         (PROCFILE, "more threads in the Procfile"): [
             put("Procfile", GUNICORN, f"{GUNICORN} --threads=5")
         ],
@@ -386,6 +385,10 @@ UNREADABLE = {
         [conf("stopwaitsecs=18", "stopwaitsecs=%(ENV_SECONDS)s")],
         "ENV_SECONDS",
     ),
+    (SERVER, "no number of threads"): (
+        [conf(GUNICORN, f"{GUNICORN} --threads many")],
+        "gunicorn cannot read the command of django in supervisord.conf.",
+    ),
     (RENDER, "a conflict in render.yaml"): (
         [blueprint("services:\n", "<<<<<<< HEAD\nservices:\n")],
         "render.yaml cannot be read.",
@@ -425,9 +428,10 @@ def check(place, *arguments):
     return [number.removeprefix("operations.") for number in found], printed
 
 
-def own_tests(place):
-    """(the tests of the service that fail, what was printed). None may end with an error."""
-    done = place.project.manage("test", *(f"tests.test_deployment.{name}" for name in ALL))
+def own_tests(place, *more):
+    """(which tests of files, and which of `more`, fail, what was printed). None may be an error."""
+    names = [f"tests.test_deployment.{name}" for name in (*OF_FILES, *more)]
+    done = place.project.manage("test", *names)
     assert "Ran " in done.stderr, done.stderr
     assert not re.search(r"^ERROR: ", done.stderr, re.MULTILINE), done.stderr
     failed = re.findall(r"^FAIL: \w+ \(tests\.test_deployment\.(\w+\.\w+)\)", done.stderr, re.M)
@@ -458,7 +462,8 @@ def test_a_legitimate_edit_is_not_remarked_on(provider, what, edited):
 
 @pytest.mark.parametrize(("noticed", "provider", "what"), FAULTS)
 def test_a_harmful_edit_is_noticed_once(noticed, provider, what, edited):
-    failed, printed = own_tests(edited(provider, HARMFUL[noticed][provider, what]))
+    place = edited(provider, HARMFUL[noticed][provider, what])
+    failed, printed = own_tests(place, *({noticed} - {*OF_FILES}))
     assert failed == {noticed}, printed
     # It says what to do, and in which file.
     words = "operations.W006" if noticed == CLEAN else r"\.(conf|py|yaml)\b|Procfile"

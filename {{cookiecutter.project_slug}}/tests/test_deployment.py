@@ -144,7 +144,8 @@ class WebTests(SimpleTestCase):
             with contextlib.redirect_stderr(said):
                 return GunicornConfig().parser().parse_known_args(arguments.split())[0]
         except SystemExit:
-            self.fail(f"gunicorn cannot read the command of {process}. {said.getvalue()}")
+            reason = said.getvalue().splitlines()[-1]  # below a list of all options
+            self.fail(f"gunicorn cannot read the command of {process}. {reason}")
 
 
 class StopTests(SimpleTestCase):
