@@ -34,8 +34,8 @@ QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness"
 # As in pre_gen_project.py: what is looked at, in a folder that may hold more.
 WRITTEN = (
     ".env.example .github .gitignore .python-version Procfile README.md authentication config "
-    "manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
-    "requirements.txt script supervisord.conf templates tests"
+    "gunicorn.conf.py manage.py operations pyproject.toml redis_connection render.yaml "
+    "requirements-dev.txt requirements.txt script supervisord.conf templates tests"
 )
 SETTINGS = "config/settings.py"
 MARKER = "INCOMPLETE.txt"
@@ -117,7 +117,7 @@ def read(root, names):
 
 def check_presence(files, answers):
     target = answers["deploy_target"]
-    for name in ("manage.py", "pyproject.toml", "supervisord.conf", SETTINGS):
+    for name in ("manage.py", "gunicorn.conf.py", "pyproject.toml", "supervisord.conf", SETTINGS):
         if name not in files:
             yield f"{name} is missing."
     for name, targets in BY_TARGET.items():

@@ -116,6 +116,7 @@ MODULES = {
     "tests": [
         "__init__",
         "answering",
+        "deployment_files",
         "test_connection",
         "test_deployment",
         "test_diagnosis",
@@ -134,6 +135,7 @@ FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in 
     ".gitignore",
     ".python-version",
     "README.md",
+    "gunicorn.conf.py",
     "manage.py",
     "pyproject.toml",
     "requirements-dev.txt",
@@ -154,11 +156,9 @@ TARGET_FILES = {
     "procfile": {"Procfile"},
     "server": set(),
 }
-GUNICORN = (
-    "gunicorn config.wsgi --preload --threads 4 --graceful-timeout 5 --no-control-socket "
-    "--access-logfile -"
-)
-WORKER = "celery -A config worker --without-gossip --without-mingle --without-heartbeat"
+# Their options stand in gunicorn.conf.py, in settings.py and in operations/consumer.py.
+GUNICORN = "gunicorn config.wsgi"
+WORKER = "celery -A config worker"
 # Where no supervisord.conf names the signal, this turns TERM into a soft shutdown.
 ALONE = "env REMAP_SIGTERM=SIGQUIT "
 BEAT = "celery -A config beat"

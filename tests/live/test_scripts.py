@@ -35,20 +35,20 @@ def path_without(folder, *names):
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH_TARGET)
-def test_the_projects_own_tests_pass(name, deployment):
-    project = deployment(name).project
+def test_the_projects_own_tests_pass(name, deployment, developers):
+    project = developers(deployment(name).project)
     project.settings = TESTING
     done = project.manage("test")
     assert done.returncode == 0, done.stderr
     assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE)[1]) > 30
 
 
-def test_the_projects_own_tests_can_fail(deployment, tmp_path):
-    project = deployment("self_hosted").copy(tmp_path).project
+def test_the_projects_own_tests_can_fail(deployment, developers, tmp_path):
+    project = developers(deployment("self_hosted").copy(tmp_path).project)
     project.settings = TESTING
     conf = project.path / "supervisord.conf"
     conf.write_text(conf.read_text().replace("stopwaitsecs=18", "stopwaitsecs=60"))
-    done = project.manage("test", "tests.test_deployment.ProductionTests")
+    done = project.manage("test", "tests.test_deployment.StopTests")
     assert done.returncode == 1
     assert "FAILED (failures=1)" in done.stderr
 

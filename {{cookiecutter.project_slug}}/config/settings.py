@@ -4,6 +4,7 @@ https://docs.djangoproject.com/en/5.2/ref/settings/ and, for what starts with CE
 https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """
 
+import runpy
 from pathlib import Path
 
 from environ import Env
@@ -270,7 +271,8 @@ CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # Celery's own would end.
 CELERY_WORKER_CONSUMER = "operations.consumer:Consumer"
 
-WEB_THREADS = 4
+# gunicorn.conf.py says how many threads a web process has. It can be read without gunicorn.
+WEB_THREADS: int = runpy.run_path(str(BASE_DIR / "gunicorn.conf.py"))["threads"]
 # The number of kombu's connection objects in a process. They share two connections to Redis. A
 # thread that uses remote control holds one object and asks for a second. So there must be more of
 # them than such threads, or the threads would wait for each other for ever. Celery's default is 10,
@@ -320,7 +322,6 @@ CELERY_TASK_TIME_LIMIT = 90
 # Seconds that running tasks get on a deploy. Then they go back to the queue. supervisord.conf gives
 # the worker 18 s to stop.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 12
-STOP_GRACE = 30  # seconds until the platform kills; on Render maxShutdownDelaySeconds says it
 # By default it is one process for each core of the host, often more than the memory of a small plan
 # holds.
 CELERY_WORKER_CONCURRENCY = env.integer("CELERY_WORKER_CONCURRENCY", "2", minimum=1)

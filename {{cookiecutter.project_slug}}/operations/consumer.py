@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 # At each reconnection Celery warns, in ten lines, of a setting that settings.py has on purpose.
 warnings.filterwarnings("ignore", r"\s*In Celery 5.1 we introduced", CPendingDeprecationWarning)
 
+# Workers can tell each other that they are there and what they do. Nothing in this service listens,
+# and each of these messages is a command to Redis. These are options of `celery worker`.
+SILENT = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+
 # Seconds between two tries while Redis refuses. The last one is for all further tries.
 REFUSED_PAUSES = (1, 2, 5, 10)
 # Seconds that a killed process may take until it is gone.
@@ -34,10 +38,12 @@ TIME_TO_DIE = 2
 
 
 class Consumer(CeleryConsumer):
-    """Waits while Redis refuses, and puts aside the messages that no task can be made of."""
+    """Waits while Redis refuses, puts aside what no task can be made of, and keeps to itself."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, worker_options={**(worker_options or {}), **SILENT}, **kwargs)
         self.refusals = 0
         transport.on_unreadable = self.put_aside_unreadable
 

@@ -6,13 +6,15 @@ import warnings
 from types import SimpleNamespace
 from unittest import mock
 
-from celery import signals
+from celery import current_app, signals
 from celery.worker import state
 from django.db import OperationalError
 from django.test import SimpleTestCase, TestCase
 
 from operations import put_aside, watchdog
+from operations.consumer import Consumer
 from operations.models import DeafWorker, PutAsideMessage
+from redis_connection import transport
 
 # Seconds without a task, one look before the watchdog ends the worker.
 ALMOST_DEAF = watchdog.IDLE_BEFORE_ASKING + watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL
@@ -26,6 +28,29 @@ class MemoryTests(SimpleTestCase):
         with warnings.catch_warnings(action="ignore"):
             signals.worker_init.send(sender=None)
         self.assertGreater(gc.get_freeze_count(), 10_000)
+
+
+class SilenceTests(SimpleTestCase):
+    """`celery -A config worker` needs no options: see operations/consumer.py."""
+
+    def steps(self, **options) -> set[str]:
+        """Return the names of the steps that a worker with these options takes."""
+        self.addCleanup(setattr, transport, "on_unreadable", transport.on_unreadable)
+        consumer = Consumer(
+            on_task_request=None,
+            app=current_app,
+            pool=mock.Mock(),
+            controller=mock.Mock(),
+            worker_options=options,
+        )
+        return {step.name.rpartition(".")[2] for step in consumer.steps}
+
+    def test_a_worker_sends_nothing_to_other_workers(self):
+        talkative = {"Mingle", "Gossip", "Heart", "Events"}
+        self.assertEqual(self.steps(task_events=False) & talkative, set())
+
+    def test_task_events_can_be_switched_on(self):
+        self.assertIn("Events", self.steps(task_events=True))
 
 
 class WatchdogTests(TestCase):
