@@ -153,11 +153,13 @@ class Options(supervisord.ServerOptions):
         config["file"] = f"{folder}/{Path(wanted).name}"
         self.serverurl = f"unix://{config['file']}"
         self.pidfile = f"{folder}/{Path(self.pidfile).name}"
-        self.logger.info(
-            f"{Path(wanted).parent} cannot be written, and need not be. supervisorctl needs"
-            f" `-s {self.serverurl}`, or in place of that, once, as root:"
-            f" `ln -sfn {config['file']} {wanted}`"
-        )
+        is_linked = os.path.realpath(wanted) == os.path.realpath(config["file"])
+        if not is_linked:
+            self.logger.info(
+                f"{Path(wanted).parent} cannot be written, and need not be. supervisorctl finds this"
+                f" service with `-s {self.serverurl}`, and by supervisord.conf once root has run"
+                f" `ln -sfn {config['file']} {wanted}`."
+            )
 
 
 class Supervisor(supervisord.Supervisor):
