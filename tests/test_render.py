@@ -41,14 +41,15 @@ MODULES = {
     + ["smtp", "urls", "views"],
     "authentication/migrations": ["__init__", "0001_initial"],
     "operations": ["__init__", "admin", "apps", "causes", "checks", "consumer", "debug", "health"]
-    + ["models", "probes", "put_aside", "supervise", "tasks", "watchdog"],
+    + ["models", "probes", "put_aside", "standard_output", "supervise", "tasks", "watchdog"],
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],
     "redis_connection": ["__init__", "aio", "connection", "context", "pem", "policy", "transport"]
     + ["url", "x509"],
     "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_mail"]
-    + ["test_operations", "test_redis_tls", "test_registration", "test_transport", "test_worker"],
+    + ["test_operations", "test_redis_tls", "test_registration", "test_supervise"]
+    + ["test_transport", "test_worker"],
 }
 FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names} | {
     ".env.example",

@@ -156,8 +156,8 @@ class Options(supervisord.ServerOptions):
         is_linked = os.path.realpath(wanted) == os.path.realpath(config["file"])
         if not is_linked:
             self.logger.info(
-                f"{Path(wanted).parent} cannot be written, and need not be. supervisorctl finds this"
-                f" service with `-s {self.serverurl}`, and by supervisord.conf once root has run"
+                f"{Path(wanted).parent} cannot be written, and need not be. supervisorctl finds"
+                f" this service with `-s {self.serverurl}`, and without it once root has run"
                 f" `ln -sfn {config['file']} {wanted}`."
             )
 
