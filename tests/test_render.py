@@ -42,6 +42,7 @@ MODULES = {
     "authentication/migrations": ["__init__", "0001_initial"],
     "operations": ["__init__", "admin", "apps", "causes", "checks", "consumer", "debug", "health"]
     + ["models", "probes", "put_aside", "supervise", "tasks", "watchdog"],
+    "operations/development": ["__init__", "local_redis", "programs", "sources"],
     "operations/management": ["__init__"],
     "operations/management/commands": ["__init__", "dev", "doctor"],
     "operations/migrations": ["__init__", "0001_initial"],
@@ -56,6 +57,7 @@ FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in 
     ".github/workflows/ci.yml",
     ".gitignore",
     ".python-version",
+    "Procfile.dev",
     "README.md",
     "manage.py",
     "pyproject.toml",
