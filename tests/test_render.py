@@ -48,8 +48,9 @@ MODULES = {
     "operations/migrations": ["__init__", "0001_initial"],
     "redis_connection": ["__init__", "aio", "connection", "context", "pem", "policy", "transport"]
     + ["url", "x509"],
-    "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_mail"]
-    + ["test_operations", "test_redis_tls", "test_registration", "test_transport", "test_worker"],
+    "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_development"]
+    + ["test_mail", "test_operations", "test_redis_tls", "test_registration", "test_transport"]
+    + ["test_worker"],
 }
 FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names} | {
     ".env.example",
