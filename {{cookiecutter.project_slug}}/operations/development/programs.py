@@ -1,23 +1,24 @@
 """Programs side by side: their output line by line, and an end that leaves nothing behind.
 
 honcho does this for Procfiles, and was tried. A closed terminal ended honcho and left its programs
-running; `| head` left honcho running as well; and its programs have no standard input, so that a
+running. With `| head`, honcho itself was left running. Its programs have no standard input, so that a
 `breakpoint()` in a view fails.
 """
 
 import os
+import pty
 import re
 import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
-from typing import IO
 
 from django.utils.termcolors import colorize
 
@@ -54,6 +55,22 @@ def read_procfile(path: Path) -> dict[str, str]:
     return commands
 
 
+class Ending:
+    """Whether all programs shall end.
+
+    It is a threading.Event without the lock: a signal handler must not wait for one.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def set(self) -> None:
+        self.wanted = True
+
+    def is_set(self) -> bool:
+        return self.wanted
+
+
 class Screen:
     """Standard output, which all programs share: each line begins with the name of its program."""
 
@@ -72,6 +89,10 @@ class Screen:
         # The program whose last line has no end yet.
         self.unfinished: str | None = None
         self.lock = threading.Lock()
+
+    @staticmethod
+    def is_terminal() -> bool:
+        return os.isatty(sys.stdout.fileno())
 
     def say(self, name: str, sentence: str) -> None:
         self.show(name, f"{sentence}\n".encode())
@@ -121,37 +142,39 @@ class Program:
 
     def start(self) -> None:
         self.screen.say("dev", f"Starting {self.name}.")
-        # Standard input is the terminal's, so that a breakpoint() in a view can be used.
-        self.process = subprocess.Popen(
-            self.command,
-            shell=True,
-            cwd=self.folder,
-            env=self.variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.reader = threading.Thread(
-            target=self.pass_on_output, args=[self.process.stdout], daemon=True
-        )
+        output, program_output = open_terminal() if self.screen.is_terminal() else os.pipe()
+        try:
+            # Standard input is the terminal's, so that a breakpoint() in a view can be used.
+            self.process = subprocess.Popen(
+                self.command,
+                shell=True,
+                cwd=self.folder,
+                env=self.variables,
+                stdout=program_output,
+                stderr=program_output,
+                start_new_session=True,
+            )
+        finally:
+            os.close(program_output)
+        self.reader = threading.Thread(target=self.pass_on, args=[output], daemon=True)
         self.reader.start()
 
-    def pass_on_output(self, pipe: IO[bytes]) -> None:
+    def pass_on(self, output: int) -> None:
         """Show whole lines, so that those of two programs do not mix, until the program ends."""
         unfinished = b""
-        with pipe:
-            while True:
-                wait = UNFINISHED_FOR if unfinished else None
-                readable, _, _ = select.select([pipe], [], [], wait)
-                if not readable:
-                    self.screen.show(self.name, unfinished)
-                    unfinished = b""
-                    continue
-                output = os.read(pipe.fileno(), 65_536)
-                if not output:
-                    break
-                lines, newline, unfinished = (unfinished + output).rpartition(b"\n")
-                self.screen.show(self.name, lines + newline)
+        while True:
+            wait = UNFINISHED_FOR if unfinished else None
+            readable, _, _ = select.select([output], [], [], wait)
+            if not readable:
+                self.screen.show(self.name, unfinished)
+                unfinished = b""
+                continue
+            piece = read(output)
+            if not piece:
+                break
+            lines, newline, unfinished = (unfinished + piece).rpartition(b"\n")
+            self.screen.show(self.name, lines + newline)
+        os.close(output)
         self.screen.show(self.name, unfinished)
 
     def status(self) -> int | None:
@@ -182,6 +205,25 @@ class Program:
             # PermissionError is macOS's word for processes that have ended.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, number)
+
+
+def open_terminal() -> tuple[int, int]:
+    """A terminal for a program, (our end, its end): it keeps its colours and its line editing."""
+    ours, program_end = pty.openpty()
+    attributes = termios.tcgetattr(program_end)
+    # Our own terminal makes "\r\n" of a line's end.
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(program_end, termios.TCSANOW, attributes)
+    return ours, program_end
+
+
+def read(output: int) -> bytes:
+    """What a program has written; nothing when all that write to it have ended."""
+    try:
+        return os.read(output, 65_536)
+    except OSError:
+        # That is how Linux tells the end of a terminal.
+        return b""
 
 
 def stop(programs: Iterable[Program]) -> None:

@@ -1,10 +1,11 @@
 """The files that the programs are made of, and what counts as a change of them."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, watch
+
+from .programs import Ending
 
 TICK = 200  # milliseconds between two looks at the programs, while no file changes
 
@@ -21,8 +22,10 @@ class SourceFilter(DefaultFilter):
         self.project = project
 
     def __call__(self, change: Change, path: str) -> bool:
+        inside = Path(path)
         # The project may itself stand below a folder with such a name.
-        inside = Path(path).relative_to(self.project)
+        if inside.is_relative_to(self.project):
+            inside = inside.relative_to(self.project)
         if any(part.startswith(".") for part in inside.parts):
             return False
         is_source = inside.suffix == ".py" or "templates" in inside.parent.parts
@@ -38,7 +41,7 @@ def source_folders(project: Path) -> list[Path]:
     )
 
 
-def changes(project: Path, ending: threading.Event) -> Iterator[bool]:
+def changes(project: Path, ending: Ending) -> Iterator[bool]:
     """Yield True when files were changed, made or deleted, and False every TICK without a change.
 
     It ends when `ending` is set.
@@ -51,10 +54,16 @@ def changes(project: Path, ending: threading.Event) -> Iterator[bool]:
             stop_event=ending,
             rust_timeout=TICK,
             yield_on_timeout=True,
+            # As of a database server's folder in the project.
+            ignore_permission_denied=True,
         )
-        for found in watching:
-            if source_folders(project) != folders:
-                # A folder has come or gone: watch those that are there now.
-                yield True
-                break
-            yield bool(found)
+        try:
+            for found in watching:
+                if source_folders(project) != folders:
+                    # A folder has come or gone: watch those that are there now.
+                    yield True
+                    break
+                yield bool(found)
+        except FileNotFoundError:
+            # A folder has gone before it could be watched.
+            yield True

@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from redis.retry import Retry
 
 from operations.development import local_redis
 from operations.development.programs import (
+    Ending,
     InvalidProcfile,
     Program,
     Screen,
@@ -62,7 +62,7 @@ class Command(BaseCommand):
         except InvalidProcfile as error:
             raise CommandError(str(error)) from None
 
-        self.ending = threading.Event()
+        self.ending = Ending()
         self.migrating = False
         self.redis: Program | None = None
         self.programs: list[Program] = []
@@ -112,9 +112,10 @@ class Command(BaseCommand):
         if port is not None:
             variables |= {"CELERY_BROKER_URL": local_redis.url_at(port), **WITH_OWN_REDIS}
             self.start_redis(port, folder)
-        if not self.migrate():
-            return
+        self.migrate()
         for name, command in commands.items():
+            if self.ending.is_set():
+                return
             program = self.program(name, command, variables)
             self.programs.append(program)
             program.start()
@@ -125,24 +126,23 @@ class Command(BaseCommand):
             name, command, folder=settings.BASE_DIR, variables=variables, screen=self.screen
         )
 
-    def migrate(self) -> bool:
-        """Migrate the database; False if this was interrupted."""
+    def migrate(self) -> None:
+        """Migrate the database, which a signal interrupts."""
         try:
             self.migrating = True
             if not self.ending.is_set():
                 call_command("migrate", verbosity=0)
         except KeyboardInterrupt:
-            return False
+            self.ending.set()
         finally:
             self.migrating = False
-        return True
 
     # The programs
 
     def work(self) -> None:
         """Keep the programs at work until a signal comes. Raises CommandError if Redis ends."""
         for changed in self.changes():
-            if changed:
+            if changed and not self.ending.is_set():
                 restart(p for p in self.programs if p.process is None or is_celery(p))
             for program in self.programs:
                 self.look_after(program)
