@@ -86,18 +86,27 @@ def project(tmp_path_factory):
 
 @pytest.fixture
 def dev(project, running, tmp_path):
-    """dev(**environment) -> `script/dev PORT` as a Service that is ready, with its `program`."""
+    """dev(**environment) -> `script/dev PORT` as a Service that is ready, with its `program`.
+
+    It is ended after the test: each of its programs has a session of its own.
+    """
+    started = []
 
     def start(**environment):
         port = free_port()
         command, env = ["./script/dev", str(port)], a_developers(**environment)
-        program = Program("dev", command, cwd=project, env=env, log=tmp_path / "log")
+        log = tmp_path / f"log-{len(started)}"
+        program = Program("dev", command, cwd=project, env=env, log=log)
+        started.append(program)
         service = running(Service(Project(project, host=f"localhost:{port}"), port, {"": program}))
         service.program = program
         service.wait_for_status("/readyz", 200, 400)
         return service
 
-    return start
+    yield start
+    for program in started:
+        if program.exit_code() is None:
+            program.stop(40)
 
 
 @pytest.fixture
@@ -273,6 +282,7 @@ def test_script_dev_uses_the_redis_that_is_set(project, dev):
 def test_script_dev_recovers_from_a_syntax_error(project, dev):
     service = dev()
     program = service.program
+    time.sleep(3)  # runserver's first look at the files may come later than its first answer
     for name in ("config/settings.py", "authentication/email_utils.py"):
         with kept(project / name) as path:
             good = path.read_text()
@@ -369,7 +379,7 @@ def test_a_breakpoint_and_a_closed_terminal(project, command):
             + "urlpatterns.append(path('stop/', stop))\n"
         )
         child = pexpect.spawn(
-            "./script/dev",
+            str(project / "script" / "dev"),
             [str(port)],
             cwd=str(project),
             env=a_developers(TERM="xterm-256color"),
