@@ -33,8 +33,9 @@ RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
 QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
 # As in pre_gen_project.py: what is looked at, in a folder that may hold more.
 WRITTEN = (
-    ".env.example .github .gitignore .python-version Procfile README.md authentication config "
-    "gunicorn.conf.py manage.py operations pyproject.toml redis_connection render.yaml "
+    ".env.example .github .gitignore .python-version Procfile Procfile.dev README.md "
+    "authentication config gunicorn.conf.py manage.py operations pyproject.toml redis_connection "
+    "render.yaml "
     "requirements-dev.txt requirements.txt script supervisord.conf templates tests"
 )
 SETTINGS = "config/settings.py"

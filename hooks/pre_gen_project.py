@@ -38,8 +38,9 @@ DIGESTS = {
 
 # What the service has at the top of its folder.
 WRITTEN = (
-    ".env.example .github .gitignore .python-version Procfile README.md authentication config "
-    "gunicorn.conf.py manage.py operations pyproject.toml redis_connection render.yaml "
+    ".env.example .github .gitignore .python-version Procfile Procfile.dev README.md "
+    "authentication config gunicorn.conf.py manage.py operations pyproject.toml redis_connection "
+    "render.yaml "
     "requirements-dev.txt requirements.txt script supervisord.conf templates tests"
 )
 MARKER = "INCOMPLETE.txt"  # there from the first file until the last check

@@ -84,6 +84,12 @@ MODULES = {
         "watchdog",
         "worker_probes",
     ],
+    "operations/development": [
+        "__init__",
+        "local_redis",
+        "programs",
+        "sources",
+    ],
     "operations/management": [
         "__init__",
     ],
@@ -120,6 +126,7 @@ MODULES = {
         "deployment_files",
         "test_connection",
         "test_deployment",
+        "test_development",
         "test_diagnosis",
         "test_mail",
         "test_operations",
@@ -136,6 +143,7 @@ FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in 
     ".github/workflows/ci.yml",
     ".gitignore",
     ".python-version",
+    "Procfile.dev",
     "README.md",
     "gunicorn.conf.py",
     "manage.py",
