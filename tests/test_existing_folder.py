@@ -94,7 +94,7 @@ def kept(folder):
 def refused(done, *texts):
     """The hook's sentence, of a run that it alone refused."""
     assert done.returncode == 1
-    assert done.stderr.startswith("Nothing was generated, because:\n  - the folder 'my_service' ")
+    assert done.stderr.startswith("Nothing was generated, because:\n  - The folder 'my_service' ")
     assert done.stderr.count("\n  - ") == 1
     assert hook_frames(done) == []
     sentence = done.stderr.splitlines()[1]
@@ -186,7 +186,7 @@ def test_a_name_that_the_project_would_write_is_refused(home, template, project,
     make(project / name)
     before = snapshot(home.work)
     done = home.cookiecutter(template, *flags, answers={"deploy_target": "procfile"})
-    refused(done, f"already holds {name}, ", "then run again" if name == MARKER else ": move away")
+    refused(done, f"already holds {name}, ", "and run again" if name == MARKER else ". Move away")
     assert snapshot(home.work) == before
 
 
@@ -217,7 +217,7 @@ def test_a_refusal_tells_of_the_answers_and_of_the_folder(home, template, projec
     done = home.cookiecutter(template, "-f", answers=BAD)
     assert done.stderr.count("\n  - ") == 2
     assert "cert_strictness 'required' cannot work" in done.stderr
-    assert "already holds README.md, which would be overwritten or deleted: move" in done.stderr
+    assert "already holds README.md, which would be overwritten or deleted. Move" in done.stderr
     assert snapshot(home.work) == before
 
 
@@ -239,7 +239,7 @@ def test_a_project_cannot_be_generated_over_itself(home, template, project, fres
         before = snapshot(home.work)
         done = home.cookiecutter(template, *flags)
         if flags:
-            assert "`cruft update` renews" in refused(done)
+            assert "To renew a project of this template, run `cruft update`." in refused(done)
             assert snapshot(home.work) == before
     assert tree(project) == fresh()
 
@@ -336,7 +336,7 @@ def test_what_fails_in_the_owners_folder_keeps_what_was_there(home, broken, temp
     assert kept(project) == before
     after = snapshot(home.work)
     done = home.cookiecutter(template, "-f")
-    refused(done, f"already holds {MARKER}, since an earlier run did not finish there: ")
+    refused(done, f"already holds {MARKER}, because an earlier run did not finish there. ")
     assert snapshot(home.work) == after
 
 
@@ -345,9 +345,9 @@ def test_nobody_is_told_to_delete_what_is_their_own(home, broken, template, proj
     others = tree(project)
     home.cookiecutter(broken, "-f")
     marker = (project / MARKER).read_text("utf-8")
-    assert "\nDelete this folder, or all in it that is not your own, and generate " in marker
+    assert "\nDelete this folder, or everything in it that is not your own, and generate " in marker
     told = home.cookiecutter(template, "-f").stderr
-    assert ": delete the folder, or all in it that is not your own, then run again.\n" in told
+    assert ". Delete the folder, or everything in it that is not your own, and run again.\n" in told
     # As it says:
     for path in project.iterdir():
         if path.name not in {name.split("/")[0] for name in KEPT}:
@@ -439,7 +439,7 @@ def test_a_read_only_folder_of_the_owner_is_refused(home, template, project, tmp
     before = snapshot(home.work)
     done = home.run(read_only(home.work, empty(tmp_path), home.command(template, "-f")))
     failed_hook(done, "pre_gen_project")
-    reason = f"no file can be written into '{project}': Read-only file system."
+    reason = f"No file can be written into '{project}': Read-only file system."
     assert done.stderr.startswith(f"Nothing was generated, because:\n  - {reason}\n(")
     assert snapshot(home.work) == before
 

@@ -32,10 +32,10 @@ PLAIN = {"project_name": "My Service", "project_slug": "my_service"}
 TAG = re.compile("{[{%#]")
 
 # What a refusal says to do. A group holds the value to give instead.
-EXAMPLE = re.compile(r"(project_name|project_slug) .*: answer for example '([^']+)'\.")
+EXAMPLE = re.compile(r"(project_name|project_slug) .*\. Answer for example '([^']+)'\.")
 FOLDER = re.compile(r"(project_slug) .* cannot be the name of a folder: .*, for example (\w+)\.")
 RUN = re.compile(r"(project_\w+) was given as .*, which cookiecutter has run as a .* plain text\.")
-PAIR = re.compile(r"(cert_strictness) .* cannot work out of the box .*: answer (recommended); .*")
+PAIR = re.compile(r"(cert_strictness) .* cannot work out of the box .*\. Answer (recommended)\. .*")
 
 # Cookiecutter's own: the last answers, and each hook as it was rendered.
 REPLAY = "home/.cookiecutter_replay"
@@ -320,7 +320,7 @@ NASTY = {
     "byte order mark": "\ufeffshop",
     "no-break space": "a\u00a0b",
     "private use": "\ue000",
-    "a byte that is no text": "shop\udcff",
+    "a byte that is not text": "shop\udcff",
     "empty": "",
     "spaces": "   ",
     "space first": " shop",
@@ -409,7 +409,7 @@ NASTY = {
     "unknown variable": "{{ nothing.here }}",
     "include": "{% include '/etc/passwd' %}",
 }
-COMMANDS = ["quotes of Python", "newline", "a byte that is no text", "option", "absolute"]
+COMMANDS = ["quotes of Python", "newline", "a byte that is not text", "option", "absolute"]
 COMMANDS += ["100 kB", "device in upper case", "tags", "comment without an end", "36"]
 
 
@@ -508,8 +508,8 @@ CODE = {
     "a statement": "{% set x = joiner.__init__.__globals__.os.system('touch ran') %}My Service",
 }
 RAN = re.compile(
-    r"project_name was given as .*, which cookiecutter has run as a template "
-    r"\(result: 'My Service'\): answer with plain text\."
+    r"project_name was given as .*, which cookiecutter has run as a template\. "
+    r"The result was 'My Service'\. Answer with plain text\."
 )
 
 
@@ -703,7 +703,7 @@ WRONG = {
     ),
     "what is suggested is refused": (
         "pre_gen",
-        "def suggestion(slug):\n    return 'con'",
+        "def suggested_slug(slug):\n    return 'con'",
         BAD_SLUG,
         "refused again",
     ),

@@ -272,7 +272,7 @@ def test_an_output_folder_that_cookiecutter_would_render_is_refused(home, templa
     done = home.run(home.command(template), cwd=home.work / name)
     assert done.returncode == 1
     assert hook_frames(done) == []
-    assert "holds template tags, which cookiecutter would run: choose another" in done.stderr
+    assert "holds template tags, which cookiecutter would run. Choose another" in done.stderr
     assert tree(home.work) == {name: None}
 
 

@@ -183,7 +183,7 @@ def test_the_next_run_says_what_to_do(home, template, held, whole, moment, refus
     done = home.cookiecutter(template, "-f")
     if refusal:
         assert (done.returncode, tree(home.work)) == (1, before)
-        assert f"the folder 'my_service' already holds {refusal}" in done.stderr
+        assert f"The folder 'my_service' already holds {refusal}" in done.stderr
     else:
         assert (done.returncode, tree(home.work / "my_service")) == (0, whole)
 
@@ -254,7 +254,7 @@ def test_a_disk_that_is_full_at_once_holds_nothing(home, template, tmp_path):
     done, folder = bake_on_small_disk(home, template, tmp_path, 0)
     assert done.returncode == 1
     assert (
-        f"\n  - no file can be written into '{tmp_path}/disk/my_service': {FULL}.\n" in done.stderr
+        f"\n  - No file can be written into '{tmp_path}/disk/my_service': {FULL}.\n" in done.stderr
     )
     assert hook_frames(done) == []
     assert not folder.exists()

@@ -21,7 +21,7 @@ NOT_OURS = (
     "file, and do not --replay the answers to another release. If you have changed the template, "
     "run python3 -m script.providers_table."
 )
-NO_TEXT = "{} is {}, which is no text: answer with a string."
+NOT_TEXT = "{} is {}, which is not text: answer with a string."
 UNKNOWN = r"{} provided for choice variable {}, but the choices are \[.*\]\."
 GONE = object()
 
@@ -124,11 +124,14 @@ WAYS = {
 REFUSED = {
     "derived values": (
         {"given": dict.fromkeys(DERIVED, "x")},
-        [f"{key} is 'x', but it follows from the other answers and is " for key in sorted(DERIVED)],
+        [
+            f"{key} is 'x', but it follows from the other answers and must be "
+            for key in sorted(DERIVED)
+        ],
     ),
     "no verification, by the derived value": (
         {"given": {"redis_provider": "upstash", "__cert_reqs": "none"}},
-        ["__cert_reqs is 'none', but it follows from the other answers and is 'required': leave"],
+        ["__cert_reqs is 'none', but it follows from the other answers and must be 'required'"],
     ),
     "another order of patterns": (
         {"given": {"_copy_without_render": "templates/*.txt"}},
@@ -180,17 +183,17 @@ REFUSED = {
             for key in ("_copy_without_render", "_jinja2_env_vars", "_redis_providers")
         ],
     ),
-    "a derived value that is no text, by a configuration file": (
+    "a derived value that is not text, by a configuration file": (
         {"config": {"__cert_reqs": {"a": ["b"]}}},
         ["__cert_reqs is {'a': ['b']}, but it follows"],
     ),
     "a number for the package, by a configuration file": (
         {"config": {"project_slug": 7}},
-        [NO_TEXT.format("project_slug", 7)],
+        [NOT_TEXT.format("project_slug", 7)],
     ),
     "nothing for the package, by a configuration file": (
         {"config": {"project_slug": None}},
-        [NO_TEXT.format("project_slug", None)],
+        [NOT_TEXT.format("project_slug", None)],
     ),
     "a fact merged through the API": (
         {"api": {"_redis_providers": {"upstash": {"cert_reqs": "none"}}}},
@@ -227,8 +230,8 @@ REFUSED = {
     "derived values of an older release": (
         {"replay": replay(__polling_interval="5", __tier="2")},
         [
-            "__polling_interval is '5', but it follows from the other answers and is '1': leave",
-            "__tier is '2', but it follows from the other answers and is None: leave it out.",
+            "__polling_interval is '5', but it follows from the other answers and must be '1': ",
+            "__tier is '2', but it follows from the other answers and must be None: leave it out.",
         ],
     ),
     "values that the template has no more": (
@@ -250,16 +253,16 @@ REFUSED = {
             )
         },
         [
-            NO_TEXT.format("project_name", "None"),
-            NO_TEXT.format("project_slug", "7"),
-            NO_TEXT.format("redis_provider", "['upstash']"),
-            NO_TEXT.format("cert_strictness", "{'required': True}"),
-            NO_TEXT.format("deploy_target", "True"),
+            NOT_TEXT.format("project_name", "None"),
+            NOT_TEXT.format("project_slug", "7"),
+            NOT_TEXT.format("redis_provider", "['upstash']"),
+            NOT_TEXT.format("cert_strictness", "{'required': True}"),
+            NOT_TEXT.format("deploy_target", "True"),
         ],
     ),
     "a replay of no number": (
         {"replay": replay(project_name=float("nan"))},
-        [NO_TEXT.format("project_name", "nan")],
+        [NOT_TEXT.format("project_name", "nan")],
     ),
     "a replay of another's answers": (
         {"replay": replay(project_name="O'Brien", project_slug="con", __folder=["con"])},
@@ -508,24 +511,24 @@ def test_a_choice_of_another_kind_is_unknown_to_cookiecutter(home, template, cap
 @pytest.mark.parametrize(
     ("key", "kind", "said"),
     [
-        ("project_name", None, NO_TEXT.format("project_name", None)),
-        ("project_name", True, NO_TEXT.format("project_name", True)),
-        ("project_name", 7, NO_TEXT.format("project_name", 7)),
-        ("project_name", 1.10, NO_TEXT.format("project_name", 1.1)),
-        ("project_name", ["Shop"], NO_TEXT.format("project_name", ["Shop"])),
-        ("project_name", ["{{ 7*7 }}"], NO_TEXT.format("project_name", ["{{ 7*7 }}"])),
+        ("project_name", None, NOT_TEXT.format("project_name", None)),
+        ("project_name", True, NOT_TEXT.format("project_name", True)),
+        ("project_name", 7, NOT_TEXT.format("project_name", 7)),
+        ("project_name", 1.10, NOT_TEXT.format("project_name", 1.1)),
+        ("project_name", ["Shop"], NOT_TEXT.format("project_name", ["Shop"])),
+        ("project_name", ["{{ 7*7 }}"], NOT_TEXT.format("project_name", ["{{ 7*7 }}"])),
         ("project_name", {"a": "b"}, "has no attribute 'project_name'"),
         ("project_name", b"x", "Object of type bytes is not JSON serializable"),
-        ("project_name", (1,), NO_TEXT.format("project_name", [1])),
+        ("project_name", (1,), NOT_TEXT.format("project_name", [1])),
         ("project_name", [], "The list of choices is empty"),
-        ("project_slug", None, NO_TEXT.format("project_slug", None)),
-        ("project_slug", True, NO_TEXT.format("project_slug", True)),
-        ("project_slug", 7, NO_TEXT.format("project_slug", 7)),
-        ("project_slug", 1.5, NO_TEXT.format("project_slug", 1.5)),
-        ("project_slug", ["shop"], NO_TEXT.format("project_slug", ["shop"])),
+        ("project_slug", None, NOT_TEXT.format("project_slug", None)),
+        ("project_slug", True, NOT_TEXT.format("project_slug", True)),
+        ("project_slug", 7, NOT_TEXT.format("project_slug", 7)),
+        ("project_slug", 1.5, NOT_TEXT.format("project_slug", 1.5)),
+        ("project_slug", ["shop"], NOT_TEXT.format("project_slug", ["shop"])),
         ("project_slug", {"a": "b"}, "has no attribute 'project_slug'"),
         ("project_slug", b"x", "Object of type bytes is not JSON serializable"),
-        ("project_slug", (1,), NO_TEXT.format("project_slug", [1])),
+        ("project_slug", (1,), NOT_TEXT.format("project_slug", [1])),
     ],
 )
 def test_a_name_of_another_kind_makes_no_project(home, template, capfd, key, kind, said):

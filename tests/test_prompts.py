@@ -259,7 +259,7 @@ def test_bad_words_are_noticed(run, tmp_path):
         f"redis_provider: not shown as it is written:     {aiven} - {'Aiven ' * 14}",
         f"77 columns:     4 - {'x' * 69}",
         f"79 columns:     {aiven} -{' Aiven' * 12}",
-        "called recommended: ['    1 - Recommended   as required; with Heroku as none, until you "
+        "called recommended: ['    1 - Recommended   as Required; for Heroku as None, until you "
         "pin it', '    2 - Required, recommended']",
     ]
 
