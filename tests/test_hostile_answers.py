@@ -39,7 +39,7 @@ PAIR = re.compile(r"(cert_strictness) .* cannot work out of the box .*\. Answer 
 
 # Cookiecutter's own: the last answers, and each hook as it was rendered.
 REPLAY = "home/.cookiecutter_replay"
-HOOK = re.compile(rb'"""(Refuse answers that cannot work|Prove that what was written is whole)')
+HOOK = re.compile(rb'"""(Refuse answers that cannot work|Prove that what was written is complete)')
 
 
 @dataclass

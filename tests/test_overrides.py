@@ -60,7 +60,7 @@ def home(home):
 @pytest.fixture
 def run(home, template, post_gen):
     """run(way=..., ...) -> the finished command. AssertionError if it left half a project, or one
-    that is not whole or not what its summary says, or anything else.
+    that is not complete or not what its summary says, or anything else.
     """
 
     whole = template
@@ -565,7 +565,7 @@ WRONG = {
         {},
         "'a': 'b'",
     ),
-    "a project is not whole": (
+    "a project is not complete": (
         "post_gen",
         "def problems(*_):\n    return os.remove('manage.py')",
         {},

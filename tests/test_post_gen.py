@@ -699,7 +699,7 @@ def test_a_bad_report_lists_the_problems(post_gen, capsys):
     assert post_gen.report(["One.", "Two."], resolved()) == 1
     assert capsys.readouterr() == (
         "",
-        "The project is not whole, which is a fault of the template:\n  - One.\n  - Two.\n"
+        "The project is not complete, which is a fault of the template:\n  - One.\n  - Two.\n"
         'Answers: project_name="My Service" project_slug=my_service\n'
         "  redis_provider=render cert_strictness=recommended deploy_target=render\n"
         "Please report these lines to the template's maintainers.\n"
@@ -729,7 +729,7 @@ def test_a_provider_out_of_reach_is_a_warning_not_a_refusal(bake, capfd):
     baked = bake(redis_provider="render", deploy_target="server")
     assert (baked.path / "manage.py").is_file()
     out = " ".join(capfd.readouterr().out.split())
-    assert "WARNING: deploy_target server is outside of it." in out
+    assert "WARNING: it cannot be reached from deploy_target server." in out
 
 
 def test_a_broken_template_says_what_is_wrong_and_leaves_nothing(bake, template, tmp_path, capfd):
@@ -739,7 +739,9 @@ def test_a_broken_template_says_what_is_wrong_and_leaves_nothing(bake, template,
     with pytest.raises(FailedHookException):
         bake(output=output, broken=broken)
     error = capfd.readouterr().err
-    assert error.startswith("The project is not whole, which is a fault of the template:\n  - sup")
+    assert error.startswith(
+        "The project is not complete, which is a fault of the template:\n  - sup"
+    )
     assert "[program:celery_worker] must not set stopasgroup." in error
     assert "add up to 189 s, above 28 s." in error
     assert "\nAnswers: project_name=" in error

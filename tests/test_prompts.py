@@ -334,7 +334,7 @@ def test_a_command_that_ends_early_is_noticed(tmp_path):
 
 
 def test_a_question_counts_once_it_waits_for_the_answer(tmp_path):
-    """A question that was answered, or is not whole yet, is not asked."""
+    """A question that was answered, or is not complete yet, is not asked."""
     script = "print('One?'); input('(a): '); print('Two?'); print('(b): ', end=''); print(input())"
     with Terminal([sys.executable, "-c", script], cwd=tmp_path, env={}) as terminal:
         terminal.wait_for("One?")
