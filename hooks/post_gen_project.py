@@ -37,7 +37,7 @@ QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness"
 # which are their owner's and are not looked at.
 WRITTEN = (
     ".env.example .github .gitignore .python-version Procfile README.md authentication config "
-    "manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
+    "docs manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
     "requirements.txt script supervisord.conf templates tests"
 )
 SETTINGS = "config/settings.py"

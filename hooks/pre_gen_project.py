@@ -43,7 +43,7 @@ DIGESTS = {
 # The names at the top of a generated project.
 WRITTEN = (
     ".env.example .github .gitignore .python-version Procfile README.md authentication config "
-    "manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
+    "docs manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
     "requirements.txt script supervisord.conf templates tests"
 )
 # This file is in the project from before the first file is written until the last check has passed.

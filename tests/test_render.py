@@ -57,6 +57,7 @@ FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in 
     ".gitignore",
     ".python-version",
     "README.md",
+    "docs/redis.md",
     "manage.py",
     "pyproject.toml",
     "requirements-dev.txt",
@@ -194,6 +195,7 @@ def answers_of(files):
 def statements(files):
     """(what, value, file) of all that the files say about the answers."""
     yield from readme_statements(files["README.md"])
+    yield "project_slug", one(r"ACL SETUSER (\w+) reset", files["docs/redis.md"]), "docs/redis.md"
     yield from example_statements(files[".env.example"])
     yield from python_statements(files)
     if "render.yaml" in files:
@@ -219,8 +221,7 @@ def readme_statements(text):
     url_env, url_form = one(r"^`(\w+)=(\S+)`$", text)
     for what, value in {
         "project_name": one(r"\A# (.+)$", text),
-        "project_slug": one(r"ACL SETUSER (\w+) reset", text),
-        "label": one(r"^## Redis: (.+)$", text),
+        "label": one(r"^## Redis\n\n### (.+)$", text),
         "url_env": url_env,
         "url_form": url_form,
         "deploy_target": " and ".join(name for name, words in DEPLOY.items() if words in text),
@@ -392,7 +393,12 @@ MISREAD = {
         "'needs_ca': False, 'may_need_a_client_certificate': False} are those of []",
     ),
     "no heading": ("README.md", "# My Service\n", "", r"\A# (.+)$ is found 0 times"),
-    "another heading": ("README.md", "## Redis: ", "## Redis: x\n## Redis: ", "found 2 times"),
+    "another heading": (
+        "README.md",
+        "## Redis\n\n### ",
+        "## Redis\n\n### x\n\n## Redis\n\n### ",
+        "found 2 times",
+    ),
     "another name in the settings": (
         "config/settings.py",
         'SERVICE_NAME = "my_service"',
