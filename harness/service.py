@@ -211,7 +211,7 @@ class Service:
             connection.close()
 
     def wait_for_status(self, path, status, seconds):
-        """Wait until `path` answers with `status`. Raises Failed after `seconds`, or if a program ends."""
+        """Wait until `path` answers with `status`. Raises Failed if not, or if a program ends."""
         end = time.monotonic() + seconds
         last = "no answer"
         while time.monotonic() < end:
