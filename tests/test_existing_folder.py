@@ -1,4 +1,4 @@
-"""A folder that is there already: what its owner has in it is never changed or deleted."""
+"""Baking into a folder that exists: nothing of its owner's is ever changed or deleted."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from harness.machine import (
 MARKER = "INCOMPLETE.txt"
 BAD = {"cert_strictness": "required", "redis_provider": "heroku"}
 PAGE = "<p>The owner's page</p>\n"
-# What nobody bakes, and would hate to lose.
+# Files of an owner, which no bake makes and which nobody wants to lose.
 KEPT = {
     ".git/config": "[core]\n\tbare = false\n",
     "LICENSE": "All rights reserved\n",
@@ -40,7 +40,7 @@ def project(home):
 
 @pytest.fixture(scope="module")
 def fresh(template, tmp_path_factory):
-    """fresh(**answers) -> the files of a project in a folder of its own."""
+    """fresh(**answers) -> the files of the same project, baked into a new folder."""
     made = {}
 
     def fresh(**answers):
@@ -58,7 +58,7 @@ def fresh(template, tmp_path_factory):
 
 @pytest.fixture
 def broken(template, tmp_path):
-    """A copy of the template that post_gen finds fault with."""
+    """A copy of the template whose projects post_gen refuses."""
     folder = tmp_path / "broken"
     shutil.copytree(template, folder)
     service = next(folder.glob("{{*}}"))
@@ -86,13 +86,13 @@ def rewrite(path, text):
 
 
 def kept(folder):
-    """What a snapshot has of the owner's files and folders."""
+    """Return the part of a snapshot that is the owner's files and folders."""
     names = {parent.as_posix() for name in KEPT for parent in (Path(name), *Path(name).parents)}
     return {name: found for name, found in snapshot(folder).items() if name in names - {"."}}
 
 
 def refused(done, *texts):
-    """The hook's sentence, of a run that it alone refused."""
+    """Return the hook's sentence about the folder, of a run that nothing else refused."""
     assert done.returncode == 1
     assert done.stderr.startswith("Nothing was generated, because:\n  - The folder 'my_service' ")
     assert done.stderr.count("\n  - ") == 1
@@ -244,7 +244,7 @@ def test_a_project_cannot_be_generated_over_itself(home, template, project, fres
     assert tree(project) == fresh()
 
 
-# What stands in the place of the folder
+# Something else stands where the folder should be
 
 
 def test_a_file_in_the_place_of_the_folder_stays(home, template, project):
@@ -348,7 +348,7 @@ def test_nobody_is_told_to_delete_what_is_their_own(home, broken, template, proj
     assert "\nDelete this folder, or everything in it that is not your own, and generate " in marker
     told = home.cookiecutter(template, "-f").stderr
     assert ". Delete the folder, or everything in it that is not your own, and run again.\n" in told
-    # As it says:
+    # Do what the message says.
     for path in project.iterdir():
         if path.name not in {name.split("/")[0] for name in KEPT}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -374,7 +374,7 @@ SAME_NAME = {"README.md", "templates/base.html"}
 
 
 def lost(folder, before):
-    """The owner's files that have another content now, and those that are no more."""
+    """Return the owner's files whose content has changed, and those that are gone."""
     after = tree(folder)
     changed = {name for name in MINE if name in after and after[name] != before[name]}
     return changed, {name for name in MINE if name not in after}
@@ -409,7 +409,7 @@ def test_without_hooks_s_keeps_all_but_what_is_copied(home, template, project):
 
 
 def test_patterns_of_whole_folders_would_delete_the_owners(home, template, tmp_path, project):
-    """Why `_copy_without_render` names files only: cookiecutter deletes a copied folder first."""
+    """Cookiecutter deletes a copied folder first, so `_copy_without_render` names files only."""
     folder = tmp_path / "older"
     shutil.copytree(template, folder)
     context = json.loads((folder / "cookiecutter.json").read_text())

@@ -1,4 +1,4 @@
-"""Values that nobody is asked for, and answers that come round the questions: no wrong project."""
+"""Values that are not questions, and answers that avoid the questions: no wrong project."""
 
 import copy
 import datetime
@@ -27,13 +27,13 @@ GONE = object()
 
 
 def replay(**changes):
-    """The context of the defaults as cookiecutter keeps it, changed; GONE takes a value out."""
+    """Return the stored context of the defaults, changed; GONE takes a value out."""
     context = copy.deepcopy(resolved()) | changes
     return {key: value for key, value in context.items() if value is not GONE}
 
 
 def rows(**changes):
-    """The facts, with other rows."""
+    """Return the facts with other rows."""
     return copy.deepcopy(CONTEXT["_redis_providers"]) | changes
 
 
@@ -45,14 +45,14 @@ def summary(output):
 
 
 def refused(done):
-    """The sentences of a command that was refused."""
+    """Return the reasons that a refused command printed."""
     assert done.returncode == 1, f"returncode={done.returncode}"
     return reasons_of(done.stderr)
 
 
 @pytest.fixture
 def home(home):
-    """An account whose user has a file."""
+    """The account of a user who has a file of their own."""
     (home.work / "notes.txt").write_text("mine\n")
     return home
 
@@ -110,7 +110,7 @@ def with_replay_file(home, command, file):
     return [f"--replay-file={file}" if word == "--no-input" else word for word in command]
 
 
-# {name: what it makes of (home, command, value)}
+# {name: what it does with (home, command, value)}
 WAYS = {
     "given": lambda home, command, value: command,
     "config": with_config,
@@ -280,7 +280,7 @@ def test_what_a_hook_can_see_is_refused(run, what):
         assert reason.startswith(beginning)
 
 
-# What ends in an error of cookiecutter's, before any hook: {what: (the way, its last line)}
+# What ends in cookiecutter's own error, before any hook: {what: (the way, the last line)}
 
 OWN = {
     "a choice that is unknown": (
@@ -351,7 +351,7 @@ def test_what_no_hook_can_see_is_cookiecutters_own_error(run, what):
     assert re.fullmatch(last, done.stderr.splitlines()[-1])
 
 
-# What cookiecutter leaves out without a word: {what: (the way, what is effective besides defaults)}
+# What cookiecutter silently ignores: {what: (the way, what is in force besides the defaults)}
 
 TAKEN = {
     "nothing": ({}, {}),
@@ -493,7 +493,7 @@ def test_an_argument_that_is_no_answer_is_an_error(home, template):
     assert list(home.work.iterdir()) == [home.work / "notes.txt"]
 
 
-# Kinds of values, which only Python and JSON have
+# Kinds of values that only Python and JSON have
 
 KINDS = [None, True, 7, 1.5, {"a": "b"}, b"x", (1,), ["nowhere"], []]
 
@@ -544,7 +544,7 @@ def test_a_name_of_another_kind_makes_no_project(home, template, capfd, key, kin
     assert leftovers(before, tree(home.home.parent)) == []
 
 
-# The checks themselves: {what is wrong: (hook, code at its end, the way, what is said of it)}
+# The checks themselves: {what is wrong: (hook, code at its end, the way, what a check says)}
 
 WRONG = {
     "what is given is taken": (

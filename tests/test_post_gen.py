@@ -49,7 +49,7 @@ FILES = {
     "tests/test_url.py": "URL = 'rediss://:s3cret@h'  # made up\n",
     ".github/workflows/ci.yml": "run: ${{ matrix.python }}\n",
 }
-DERIVED = {  # the small project's, whatever the facts of the default provider are
+DERIVED = {  # The small project has these, whatever the facts of the default provider are.
     "redis_provider": "render",
     "__cert_reqs": "required",
     "__check_hostname": "true",
@@ -113,7 +113,7 @@ PROCFILE = "release: migrate\nweb: gunicorn\nworker: celery worker\nbeat: celery
 
 
 def project(root, target="render"):
-    """Write a small project that is whole for the target; return its answers."""
+    """Write a small project that is complete for the target; return its answers."""
     answers = {**resolved(project_slug="my_service", deploy_target=target), **DERIVED}
     files = dict(FILES)
     if target in ("render", "render_services"):
@@ -128,7 +128,7 @@ def project(root, target="render"):
 
 
 def edit(path, old, new):
-    """Replace text that must be there; old None makes the file, new None removes it."""
+    """Replace a text that must be there. `old` None creates the file, `new` None removes it."""
     if new is None:
         path.unlink()
     elif old is None:
@@ -695,7 +695,7 @@ def test_the_report_is_quiet_under_cruft(post_gen, capsys):
 
 
 def test_a_bad_report_lists_the_problems(post_gen, capsys):
-    """And what to do about it, under cruft too."""
+    """It also says what to do about them, under cruft too."""
     assert post_gen.report(["One.", "Two."], resolved()) == 1
     assert capsys.readouterr() == (
         "",

@@ -351,7 +351,7 @@ def test_the_marker_says_what_to_do(pre_gen, tmp_path, monkeypatch, capsys):
     text = (tmp_path / "INCOMPLETE.txt").read_text()
     assert text.startswith("Cookiecutter has not finished this project")
     assert "Delete this folder" in text
-    assert pre_gen.write_marker() == 1  # it is there already
+    assert pre_gen.write_marker() == 1  # The marker is there already.
     assert "No file can be written into" in capsys.readouterr().err
 
 
@@ -432,4 +432,4 @@ def test_a_stray_module_in_the_temp_folder_is_not_imported(tmp_path, hook, modul
     (tmp_path / f"{module}.py").write_text("raise SystemExit('hijacked')\n")
     done = subprocess.run([sys.executable, copied], capture_output=True, text=True, cwd=tmp_path)
     assert "hijacked" not in done.stderr
-    assert "JSONDecodeError" in done.stderr  # it came as far as the unrendered RAW
+    assert "JSONDecodeError" in done.stderr  # The hook got as far as the unrendered RAW.
