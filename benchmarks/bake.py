@@ -2,8 +2,8 @@
 
     python benchmarks/bake.py [--rounds N]
 
-Whole processes, taking turns, so that what else the machine does falls on all alike. Prints the
-medians in milliseconds, the two ratios with the goals of docs/performance.md, and the versions.
+It starts whole processes in turn, so that the machine's other work falls on all alike. It prints
+the medians in milliseconds, the two ratios with the goals of docs/performance.md, and the versions.
 """
 
 import argparse
@@ -24,7 +24,7 @@ GOALS = {"bake / one file": 2.0, "hooks / no hooks": 1.3}
 
 
 def one_file_template(folder):
-    """Make the smallest template there is; return its folder."""
+    """Make the smallest possible template and return its folder."""
     inner = folder / "{{cookiecutter.project_slug}}"
     inner.mkdir(parents=True)
     (inner / "README.md").write_text("# {{ cookiecutter.project_slug }}\n")
@@ -69,7 +69,7 @@ def main():
             "bake": (TEMPLATE,),
         }
         times = {name: [] for name in cases}
-        for turn in range(rounds + 1):  # the first one warms the disk cache and does not count
+        for turn in range(rounds + 1):  # The first round warms the disk cache and does not count.
             for name, arguments in cases.items():
                 seconds = bake(command, scratch, *arguments)
                 if turn:

@@ -4,7 +4,7 @@
 
 Both services run in turn on the same servers and take the same load: six clients that send tasks,
 one that asks for a page, and `celery inspect ping` in the middle of it. Every fourth task sends
-another one. Redis's own CLIENT LIST is looked at 20 times a second. Then four clients register
+another one. Redis's own CLIENT LIST is read 20 times a second. Then four clients register
 people. With --results both keep the results of all tasks.
 """
 
@@ -32,8 +32,8 @@ from harness.deployments import Venv  # noqa: E402
 from harness.processes import Failed, run  # noqa: E402
 
 SENDERS = 6
-PEOPLE = 4  # who register at the same time
-CONNECTS = 60  # in each of three rounds, which take turns
+PEOPLE = 4  # The number of clients that register at the same time.
+CONNECTS = 60  # In each of three rounds, which take turns.
 KEPT = """
 CELERY_TASK_IGNORE_RESULT = False
 CELERY_RESULT_BACKEND = os.environ["CELERY_RESULT_BACKEND"]
@@ -109,10 +109,10 @@ class Load:
 
 
 def connected(stack):
-    """{program: connections to Redis}, now."""
+    """Return {program: connections to Redis} of this moment."""
     clients = stack.redis.command("CLIENT", "LIST").splitlines()
     ports = {int(line.split(" addr=")[1].split()[0].rpartition(":")[2] or 0) for line in clients}
-    # The Unix socket, on which this program asks, has port 0.
+    # This program asks over the Unix socket, which has port 0.
     ports -= {0}
     found = dict.fromkeys(("web", "worker", "beat", "others"), 0)
     for program, owned in owners(stack).items():
@@ -123,7 +123,7 @@ def connected(stack):
 
 
 def owners(stack):
-    """{program: the local ports of its connections to Redis}."""
+    """Return {program: the local ports of its connections to Redis}."""
     found = {"web": set(), "worker": set(), "beat": set()}
     for pid, command in stack.service.family().items():
         program = next((name for name in ("worker", "beat") if f" {name}" in command), None)
@@ -137,7 +137,7 @@ def owners(stack):
 
 
 def memory(stack):
-    """MiB of all processes of the service; what they share is counted once (PSS)."""
+    """Return the MiB of all processes of the service. What they share is counted once (PSS)."""
     total = 0
     for pid in stack.service.family():
         with contextlib.suppress(OSError):
@@ -147,7 +147,7 @@ def memory(stack):
 
 
 def most(stack, seconds):
-    """The moment with most connections, {program: count}, and the whole of it."""
+    """Return {program: count} and the sum of the moment with most connections."""
     peak = {}
     end = time.time() + seconds
     while time.time() < end:
@@ -159,7 +159,7 @@ def most(stack, seconds):
 
 
 def registrations(stack, seconds):
-    """How many people a second can register."""
+    """Return how many people a second can register."""
     end = time.time() + seconds
     done = []
 
@@ -187,7 +187,7 @@ def inspect(stack):
 
 
 def measure(stack, seconds):
-    """What one service shows under load."""
+    """Measure one service under load."""
     with Load(stack) as load:
         ending.pause(3)
         began, before = time.time(), load.sent
@@ -210,7 +210,7 @@ def measure(stack, seconds):
 
 
 def cost_of_a_connect(stack, ca):
-    """(ms of CPU by redis-py's class, by ours)."""
+    """Return (ms of CPU with redis-py's class, with ours)."""
     project = stack.project
     command = [project.python, "-c", COST, stack.url(), str(ca), str(CONNECTS)]
     done = run(list(map(str, command)), cwd=project.path, env=project.environment(), seconds=120)
@@ -253,7 +253,7 @@ def main():
 
 
 def keep_results(stack):
-    """Give the service a result backend, the same Redis, and let it keep all results."""
+    """Let the service keep all results in the same Redis."""
     settings = stack.project.path / stack.kind.package / "settings.py"
     settings.write_text(settings.read_text() + KEPT)
     for environment in stack.commands.environment.values():

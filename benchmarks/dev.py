@@ -28,11 +28,11 @@ from harness.service import BUILD, Commands, Project, bake  # noqa: E402
 POLLING = 'WITH_OWN_REDIS = {"CELERY_POLLING_INTERVAL": "1"}\n'
 WITHOUT = "WITH_OWN_REDIS = {}\n"
 READY = " ready."
-WAIT = 60  # seconds for a worker, at most
+WAIT = 60  # The most seconds that a worker may take.
 
 
 def seconds_until_ready(project, folder, rounds):
-    """Of each round."""
+    """Return the seconds of each round."""
     server = find_server(tls=False)
     if server is None:
         raise Failed(INSTALL)
@@ -50,7 +50,9 @@ def seconds_until_ready(project, folder, rounds):
     try:
         wait_until(lambda: READY in program.output(), WAIT, "the first worker is ready")
         for number in range(rounds):
-            time.sleep(2 + number % 3)  # at different moments of the worker's wait for Redis
+            time.sleep(
+                2 + number % 3
+            )  # The saves fall into different moments of the worker's wait for Redis.
             seen = program.output().count(READY)
             began = time.monotonic()
             os.utime(project.path / "authentication" / "views.py")

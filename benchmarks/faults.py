@@ -6,7 +6,7 @@
 
 Both services run on real servers and take turns on the same machine. The other one is the small
 project benchmarks/plain, set up as Django's and Celery's documentation says. Each run is one line
-of the results file, written when it ends; a grid that is started again goes on where it was ended.
+of the results file, written when it ends; a grid that is started again goes on where it stopped.
 A NAME may have * and ? in it, or be a group: stalls, refusals, sweep, deploy, others.
 """
 
@@ -178,7 +178,7 @@ class Grid:
         for number, thread in enumerate(threads):
             thread.start()
             if number < lanes - 1:
-                ending.pause(2)  # or all would start their first stacks at once
+                ending.pause(2)  # Otherwise all lanes would start their first stacks at once.
         for thread in threads:
             thread.join()
         return 1 if self._failures else 0
@@ -191,7 +191,7 @@ class Grid:
             print(f"{self._done:4}/{self.count} {table.line(row)}", flush=True)
 
     def failed(self, fault, service, number, attempt, error):
-        """Say that a run could not be made; it is made again when the grid is started again."""
+        """Say that a run could not be made. The next start of the grid makes it again."""
         with self._lock:
             print(f"     NOT MADE {fault.name} {service} {number}, attempt {attempt}:", flush=True)
             print("".join(traceback.format_exception(error)), flush=True)

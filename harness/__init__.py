@@ -1,4 +1,5 @@
 """Real servers, certificates, processes and a browser, for the demo and the live tests.
 
-Standard library only, but for `certificates` (trustme) and `service` (cookiecutter, PyYAML).
+It needs the standard library only, except for `certificates` (trustme) and `service` (cookiecutter,
+PyYAML).
 """

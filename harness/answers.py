@@ -33,26 +33,26 @@ ONE_AT_A_TIME = [
 
 
 def row_id(answers):
-    """Name a combination in pytest's output."""
+    """Return the name of a combination in pytest's output."""
     return "-".join(answers.values()) or "defaults"
 
 
 def check_keys(answers, known=tuple(QUESTIONS)):
-    """Raise ValueError for a key cookiecutter would ignore without a word."""
+    """Raise ValueError for a key that cookiecutter would silently ignore."""
     unknown = sorted(set(answers) - set(known))
     if unknown:
         raise ValueError(f"not in cookiecutter.json: {', '.join(unknown)}")
 
 
 def refused(answers):
-    """Say whether the facts rule out these answers: no CA vouches, yet one is asked for."""
+    """Return whether the facts rule out these answers: no CA signs what is to be verified."""
     provider = answers.get("redis_provider", PROVIDERS[0])
     strictness = answers.get("cert_strictness", STRICTNESS[0])
     return ROWS[provider]["cert_reqs"] == "none" and strictness in ("required", "optional")
 
 
 def resolved(**answers):
-    """Return the whole context cookiecutter makes of the answers, derived values included."""
+    """Return the whole context that cookiecutter makes of the answers, derived values included."""
     check_keys(answers, CONTEXT)
     context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=answers)
     return dict(prompt_for_config(context, no_input=True))

@@ -16,7 +16,7 @@ EVERY_PYTHON = pytest.mark.parametrize("version", [RUNNING, *OTHERS])
 
 
 def python_of(version):
-    """The path of that Python; skips the test where there is none."""
+    """Return the path of that Python; skip the test on a machine without it."""
     if version == RUNNING:
         return sys.executable
     if version not in others():
@@ -25,14 +25,14 @@ def python_of(version):
 
 
 def run_inside(place, script, *arguments):
-    """The finished process of a script of inside/."""
+    """Run a script of inside/ to its end and return the finished process."""
     project = place.project
     command = [str(project.python), str(INSIDE / script), *arguments]
     return project.run(command)
 
 
 def report_of(place, script, *arguments):
-    """The JSON that it prints, after whatever it logs."""
+    """Return the JSON that the script prints, after whatever it logs."""
     done = run_inside(place, script, *arguments)
     if done.returncode:
         raise Failed(f"{script} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -40,6 +40,6 @@ def report_of(place, script, *arguments):
 
 
 def ask(place):
-    """(exit code, everything printed) of a process that connects to Redis; ANSWERED if it can."""
+    """Return (exit code, output) of a process that connects to Redis; ANSWERED if Redis answers."""
     done = run_inside(place, "ask.py")
     return done.returncode, done.stdout + done.stderr

@@ -13,7 +13,7 @@ from .processes import Failed, wait_until
 
 
 class Page:
-    """One answer: `status`, `url` (path and query), `headers`, `text`."""
+    """One response: `status`, `url` (path and query), `headers`, `text`."""
 
     def __init__(self, status, url, headers, text):
         self.status = status
@@ -22,7 +22,7 @@ class Page:
         self.text = text
 
     def hidden_fields(self):
-        """{name: value} of the hidden inputs of its forms, the CSRF token among them."""
+        """Return {name: value} of the page's hidden inputs, the CSRF token among them."""
         parser = _HiddenInputs()
         parser.feed(self.text)
         return parser.found
@@ -40,9 +40,9 @@ class _HiddenInputs(HTMLParser):
 
 
 class Browser:
-    """A browser and the platform's proxy in one: https outside, plain HTTP to `port` on loopback.
+    """A browser and the platform's proxy in one: HTTPS outside, plain HTTP to `port` on loopback.
 
-    `host` is the name outside. With `https=False` there is no proxy, as under DEBUG.
+    `host` is the service's public name. With `https=False` there is no proxy, as under DEBUG.
     """
 
     def __init__(self, port, host, *, https=True):
@@ -69,7 +69,7 @@ class Browser:
         return self._follow(self._ask("POST", page.url, body, {}))
 
     def register(self, username, address, password):
-        """Register through the form; return the page one ends on."""
+        """Register through the form and return the page where the user ends up."""
         return self.post(
             "/accounts/register/",
             username=username,
@@ -79,7 +79,7 @@ class Browser:
         )
 
     def log_in(self, username, password):
-        """Log in through the form; true if there is a session afterwards."""
+        """Log in through the form and return whether there is a session afterwards."""
         before = self.cookies.get("sessionid")
         self.post("/accounts/login/", username=username, password=password)
         return self.cookies.get("sessionid") not in (None, "", before)
@@ -140,14 +140,14 @@ class Mailbox:
 
     @property
     def url(self):
-        """Its EMAIL_URL. Four slashes, for django-environ drops the first one of the path."""
+        """The folder's EMAIL_URL, with four slashes: django-environ drops the path's first one."""
         return f"filemail:///{self.folder}"
 
     def messages(self, to=None):
-        """Every message, oldest first; with `to`, only those to that address."""
+        """Return every message, oldest first; with `to`, only those to that address."""
         found = []
         for path in sorted(self.folder.glob("*.log")):
-            # What follows the last line of dashes is still being written.
+            # Django may still be writing what follows the last line of dashes.
             for blob in re.split(rb"^-{79}\n", path.read_bytes(), flags=re.MULTILINE)[:-1]:
                 message = email.message_from_bytes(blob, policy=email.policy.default)
                 if to is None or to in str(message["To"]):
@@ -155,12 +155,12 @@ class Mailbox:
         return found
 
     def wait(self, to, seconds):
-        """The first message to that address; `Failed` if there is none within `seconds`."""
+        """Return the first message to that address. Raises Failed if none comes in `seconds`."""
         return wait_until(lambda: self.messages(to), seconds, f"e-mail to {to}")[0]
 
 
 def verification_link(message):
-    """The link of a verification e-mail."""
+    """Return the link in a verification e-mail."""
     found = re.search(r"https?://\S+/accounts/verify/[^\s<>\"]+", message.get_content())
     if not found:
         raise Failed(f"no verification link in:\n{message.get_content()}")

@@ -1,4 +1,4 @@
-"""Certificates of every kind a client must accept or refuse, made on the spot."""
+"""Certificates of every kind that a client must accept or refuse, made on the spot."""
 
 import datetime
 import ipaddress
@@ -17,7 +17,7 @@ LOCAL = ("localhost", "127.0.0.1")
 
 @dataclass(frozen=True)
 class Certificate:
-    """A leaf on disk: `chain` (PEM, leaf first) and its `key` (PEM, readable by the owner only)."""
+    """A server's certificate on disk: `chain` (PEM, leaf first) and `key` (PEM, mode 0600)."""
 
     chain: Path
     key: Path
@@ -27,7 +27,7 @@ class Authority:
     """A certificate authority: `pem` is the file a client trusts, `name` what issuer lines show."""
 
     def __init__(self, folder, name, parent=None, days=None):
-        """Make a new one, below the authority `parent` if given; its files go to `folder`.
+        """Make a new authority, below `parent` if that is given. Its files go to `folder`.
 
         It is valid from the first to the second of `days`, counted from now, if they are given.
         """
@@ -45,7 +45,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(self.pem)
 
     def issue(self, *hosts, expired=False, days=(-2, 30)):
-        """A leaf for `hosts` (names or addresses; localhost and 127.0.0.1 when none are given).
+        """Issue a leaf for `hosts`, names or addresses; for localhost and 127.0.0.1 by default.
 
         It is valid from the first to the second of `days`, counted from now.
         """
@@ -63,9 +63,9 @@ class Authority:
         return _write(self._folder, stem, chain, leaf.private_key_pem.bytes())
 
     def issue_nameless(self, common_name, purpose=None):
-        """A leaf with a CN and no other name, as Google Memorystore's: it is for no host at all.
+        """Issue a leaf that has a CN and no other name, as Google Memorystore's. It fits no host.
 
-        It may be used for one `purpose` only, if that is given: an ExtendedKeyUsageOID.
+        With `purpose`, an ExtendedKeyUsageOID, the certificate may be used for that only.
         """
         ca = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
         ca_key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
@@ -89,7 +89,7 @@ class Authority:
 
 
 def self_signed(folder, common_name, *hosts, days=(-1, 30), extensions=True):
-    """A certificate that is its own CA; without `hosts` it has a CN only, as Heroku's.
+    """Make a certificate that signs itself. Without `hosts` it has a CN only, as Heroku's has.
 
     It has the `extensions` of `openssl req -x509`, or none at all, and is valid from the first to
     the second of `days`, counted from now.

@@ -32,17 +32,17 @@ class Home:
         }
 
     def configure(self, **settings):
-        """Write cookiecutter's configuration file of the user."""
+        """Write the user's configuration file for cookiecutter."""
         (self.home / ".cookiecutterrc").write_text(json.dumps(settings))
 
     def command(self, template, *flags, python=sys.executable, answers=None, private=None):
-        """The command line of `cookiecutter --no-input`; private values are no questions."""
+        """Return a command line of `cookiecutter --no-input`; `private` values are no answers."""
         check_keys(answers or {}, QUESTIONS)
         given = [f"{key}={value}" for key, value in {**(answers or {}), **(private or {})}.items()]
         return [python, "-m", "cookiecutter", "--no-input", *flags, str(template), *given]
 
     def cookiecutter(self, template, *flags, **options):
-        """Run `command` of the same arguments to its end; return a CompletedProcess with text."""
+        """Run `command` with the same arguments to its end; return a CompletedProcess with text."""
         return self.run(self.command(template, *flags, **options))
 
     def cruft(self, *arguments, cwd=None):
@@ -50,7 +50,7 @@ class Home:
         return self.run([sys.executable, "-m", "cruft", *map(str, arguments)], cwd=cwd)
 
     def run(self, command, cwd=None):
-        """Run a command to its end; each sentence of the hooks is one line of its stderr."""
+        """Run a command to its end. In its stderr, each problem that a hook reports is one line."""
         done = subprocess.run(
             command,
             cwd=cwd or self.work,
@@ -85,14 +85,14 @@ class Home:
 
 
 def unwrapped(text):
-    """Put the lines of each sentence together that the hooks have wrapped for a terminal."""
+    """Join the lines that the hooks have wrapped for a terminal, one line for each problem."""
     return re.sub(
         r"^  - .*(?:\n    \S.*)+", lambda m: " ".join(m[0].split("\n    ")), text, flags=re.M
     )
 
 
 def tree(root):
-    """{path: bytes, or None for a folder} of everything under `root`, with "/" in paths."""
+    """Return {path: bytes, or None for a folder} of everything under `root`; paths have "/"."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes() if path.is_file() else None
         for path in sorted(Path(root).rglob("*"))

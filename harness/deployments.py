@@ -14,22 +14,22 @@ from harness.service import OUTSIDE_NAME, Project, bake, commands_of
 PASSWORD = "pw-in-tests-$only/with+signs"
 DATABASE = "db.sqlite3"
 
-# What a row is baked for; any other for the last target it can be reached from.
+# The target that a row is baked for. Other rows take the last one that they can be reached from.
 TARGETS = {
     "render": "render",
     "render_public": "render",
     "heroku": "procfile",
     "upstash": "render_services",
 }
-# Answers that differ from these render the same commands: one of each target.
+# All other answers render the same commands as these, one for each target.
 ONE_OF_EACH_TARGET = ["render", "upstash", "self_hosted", "heroku"]
 
 
 class Certificates:
     """Every certificate of the session.
 
-    `public` is a CA of the system's store (services get it by SSL_CERT_FILE), `own` one's own,
-    `stranger` one that nobody trusts.
+    `public` stands for a CA of the system's store; services get it by SSL_CERT_FILE. `own` is the
+    owner's CA, and `stranger` is a CA that nobody trusts.
     """
 
     def __init__(self, folder):
@@ -39,30 +39,30 @@ class Certificates:
         self.of_public = self.public.issue()
         self.of_own = self.own.issue()
         self.of_own_nameless = self.own.issue_nameless("10.0.0.3")
-        # As Heroku's: signed by itself, a CN that is not the host one connects to.
+        # As Heroku's: self-signed, with a CN that is not the host of the URL.
         self.herokus = self_signed(folder, "ec2-1-2-3-4.compute-1.amazonaws.com")
 
     def of(self, row):
-        """What a server shows that behaves as the row says, or None for plain text."""
+        """Return the certificate that a server of this row shows, or None for plain text."""
         kinds = {
             "none": None,
             "system": self.of_public,
             "self_signed": self.herokus,
-            # Unchecked, the host name need not be in it; Google's hold the address as CN only.
+            # Google's certificates have an address as CN only; the host name is not checked.
             "provider_file": self.of_own if row["check_hostname"] else self.of_own_nameless,
             "own": self.of_own,
         }
         return kinds[row["ca"]]
 
     def paths(self, settings):
-        """The settings with "herokus" in them replaced by the path of that certificate."""
+        """Return the settings with "herokus" replaced by the path of that certificate."""
         return {
             name: str(self.herokus.chain) if value == "herokus" else value
             for name, value in settings.items()
         }
 
     def impostor(self, kind):
-        """What a man in the middle can show."""
+        """Return the certificate that a man in the middle can show."""
         if kind == "another CA":
             return self.stranger.issue()
         if kind == "public CA, another host":
@@ -74,13 +74,13 @@ class Venv:
     """One virtual environment for all projects with the same locked requirements."""
 
     def __init__(self, path, python=sys.executable):
-        """Make it with `python`, a path; it holds nothing but pip at first."""
+        """Make the environment with the Python at that path; at first it holds pip only."""
         self.path = path
         self._python = python
         self._installed = None
 
     def build(self, project, commands):
-        """Run the build command, without its installation if that was done before."""
+        """Run the build command; leave out the installation where it was done before."""
         lock = (project.path / "requirements.txt").read_bytes()
         install, _, rest = commands.build.partition(" && ")
         if self._installed is None:
@@ -96,11 +96,11 @@ class Deployment:
     """A built project, ready to be started again and again, each time with a new database."""
 
     def __init__(self, provider, folder, certificates, venv, strictness="recommended"):
-        """Bake and build it in `venv`, a Venv, which many projects may share."""
+        """Bake the project and build it in `venv`, which many projects may share."""
         self.provider = provider
         self.row = ROWS[provider]
         self.target = TARGETS.get(provider, self.row["reachable_from"][-1])
-        # Off where each command is billed.
+        # Remote control is off where each command is billed.
         self.remote_control = not self.row["billed_per_command"]
         self.certificates = certificates
         self._folder = folder
@@ -112,7 +112,7 @@ class Deployment:
         venv.build(self.project, self.commands)
 
     def copy(self, folder):
-        """The same build with sources of its own, for a test that changes them."""
+        """Return the same build with its own copy of the sources, for a test that changes them."""
         other = copy.copy(self)
         other._folder = folder
         ignored = shutil.ignore_patterns("supervisor.*", "supervisord.pid")
@@ -123,21 +123,22 @@ class Deployment:
     def configure(self, url, **settings):
         """Give the project the environment of a new deploy, with a new database.
 
-        `url` is the Redis URL; more `settings` are environment variables, None takes one away.
+        `url` is the Redis URL. Other `settings` are environment variables; None takes one away.
         """
         self._starts += 1
         self._start = self._folder / f"start-{self._starts}"
         self._start.mkdir()
         commands = self._commands(url, self._start, settings)
-        # For manage.py, which has the environment of the web process on every platform.
+        # manage.py has the environment of the web process on every platform.
         self.project.settings = commands.first_environment()
         return commands
 
     def start(self, url, *, port=None, command=None, **settings):
         """`configure()`, migrate, and start everything as the target's files say.
 
-        `port` is the web server's, a free one by default; `command` is run instead of the target's
-        only one. The service gets a `mailbox` and a `database` (a path); `browser()` opens it.
+        `port` is the web server's, by default a free one. `command` replaces the only command of a
+        target that has one. The service gets a `mailbox` and a `database` (a path). `browser()`
+        opens its pages.
         """
         commands = self.configure(url, **settings)
         if command:
@@ -151,13 +152,13 @@ class Deployment:
         return service
 
     def _commands(self, url, folder, settings):
-        # What the platform itself sets, or the person who deploys types in.
+        # What the platform sets, or the person who deploys types in.
         given = {
             "DATABASE_URL": f"sqlite:///{folder / DATABASE}",
             self.row["url_env"]: url,
             "EMAIL_URL": Mailbox(folder / "mail").url,
             "DEFAULT_FROM_EMAIL": f"service@{OUTSIDE_NAME}",
-            # Its system store, with the public test CA in it.
+            # Stands for the system's store, and holds the public test CA.
             "SSL_CERT_FILE": str(self.certificates.public.pem),
         }
         if self.target in ("procfile", "server"):
@@ -168,7 +169,7 @@ class Deployment:
             given["REDIS_CA_CERTS"] = str(self.certificates.own.pem)
         given |= settings
         commands = commands_of(self.project, self.target, given)
-        # Beyond the keys of render.yaml: what the platform adds by itself, and what is typed in.
+        # These are not in render.yaml: the platform adds them, or whoever deploys types them in.
         for environment in commands.environment.values():
             for name in ("SSL_CERT_FILE", "RENDER_EXTERNAL_HOSTNAME", *settings):
                 if given.get(name) is not None:

@@ -1,4 +1,4 @@
-"""A TCP port that passes every byte on, to a target that can change: a load balancer's failover."""
+"""A TCP port that passes every byte on to a target that can change, as in a failover."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ import threading
 class Forwarder:
     """Listens on loopback; a context manager.
 
-    New connections go to the port `target` of loopback; those that exist stay where they are.
+    New connections go to the port `target` of loopback. Connections that exist stay where they are.
     """
 
     def __init__(self, target):
@@ -53,7 +53,7 @@ class Forwarder:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
-        # Either side's end is the other's.
+        # When one side ends, the other side is closed, too.
         for sock in (source, target):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

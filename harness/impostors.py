@@ -1,7 +1,7 @@
 """The bad servers of the refusal matrix, what a service is told of them, and how they meet.
 
-Web and worker run with the commands of the deployment's own files; all bad servers that one
-service meets stand side by side.
+Web and worker run with the commands of the deployment's own files. All bad servers of a deployment
+run side by side.
 """
 
 import configparser
@@ -25,10 +25,10 @@ from harness.refusals import KINDS, WRONG_CERTIFICATE, pinned_itself, public
 from harness.service import OUTSIDE_NAME, Service
 from harness.tls_front import TLSFront
 
-START = 60  # seconds; generous, for all services of a test start at once
-REFUSE = 15  # seconds, counted from when a process is up or was asked
+START = 60  # seconds; generous, because all services of a test start at once
+REFUSE = 15  # seconds from the moment when a process is up or was asked
 TLS_HANDSHAKE = b"\x16"
-# As typed and percent-encoded.
+# The password as typed, and percent-encoded.
 SECRET = PASSWORD.partition("$")[0]
 UNVERIFIED = "encrypted, certificate not verified"
 
@@ -37,7 +37,7 @@ HEROKU = "ec2-1-2-3-4.compute-1.amazonaws.com"
 
 
 def certificate(kind, row, certificates, folder):
-    """What a server of this kind shows to a service of this row; its files go to `folder`."""
+    """Return the certificate that a server of this kind shows to a service of this row."""
     if kind == "another CA":
         return certificates.stranger.issue()
     if kind == "self-signed":
@@ -45,7 +45,7 @@ def certificate(kind, row, certificates, folder):
     if kind == "public CA, another host":
         return certificates.public.issue("attacker.example")
     if pinned_itself(row):
-        # Never for the host in the URL; but for the days it is the right one.
+        # Heroku's certificate never names the host of the URL. Only its days can be wrong.
         return self_signed(folder, HEROKU, days=DAYS.get(kind, (-1, 30)))
     authority = certificates.public if public(row) else certificates.own
     if kind == "wrong host":
@@ -54,9 +54,9 @@ def certificate(kind, row, certificates, folder):
 
 
 def settings(kind, row, strictness, shown, certificates):
-    """What makes a service verify that was rendered not to, where no CA vouches for the server.
+    """Return the settings that make a service verify where it is not rendered to, by a pin.
 
-    It pins the certificate that is `shown`, where that is a variant of the right one.
+    Where `shown` is a variant of the right certificate, it is what they pin.
     """
     if strictness == "none" or not pinned_itself(row):
         return {}
@@ -66,7 +66,7 @@ def settings(kind, row, strictness, shown, certificates):
 
 
 def front(kind, shown, server, certificates):
-    """A server of this kind on loopback, not yet started: it passes everything on to `server`."""
+    """Return a server of this kind, not yet started, that passes everything on to `server`."""
     if kind == "plain port":
         return TLSFront(server.socket)
     return TLSFront(
@@ -91,10 +91,10 @@ class Encounter:
     service: Service
     mailbox: Mailbox
     database: str
-    slowest: float = 0  # seconds until the log said why
+    slowest: float = 0  # seconds until the log gave the reason
 
     def refused(self):
-        """Assert that worker, web and /readyz refuse, say why, and send nothing before."""
+        """Assert that worker, web and /readyz refuse and say why, and have sent nothing before."""
         why = f".*({KINDS[self.kind]})"
         self.service.programs["worker"].wait_for("TLS policy for Redis", START)
         self.says("worker", f"consumer: Cannot connect{why}", time.monotonic())
@@ -111,9 +111,9 @@ class Encounter:
         self.silent()
 
     def says(self, name, pattern, began):
-        """Wait until the log of a program says so; fail as soon as it has sent something.
+        """Wait for `words` in the log of a program; fail as soon as the program has sent something.
 
-        AssertionError if that is later than REFUSE seconds after `began`.
+        Raises AssertionError if that takes longer than REFUSE seconds from `began`.
         """
         program, front = self.service.programs[name], self.front
         wait_until(
@@ -139,14 +139,14 @@ class Encounter:
         self.service.wait_for_status("/healthz", 200, START)
         self.register()
         self.mailbox.wait("ada@example.com", START)
-        # Not ready as a whole: this service has no beat.
+        # /readyz as a whole is not ready, because this service has no beat.
         works = '"broker": "ok"'
         wait_until(lambda: works in self.service.status("/readyz")[1], START, "the broker is ok")
         assert self.front.application_bytes > 0
         assert SECRET not in self.service.output()
 
     def believed(self):
-        """Assert that a worker which does not verify warns of it, and works if it can."""
+        """Assert that a worker that does not verify warns of it, and works where it can."""
         worker = self.service.programs["worker"]
         worker.wait_for(f"WARNING .*TLS policy for Redis: {UNVERIFIED}", START)
         if self.kind in WRONG_CERTIFICATE:
@@ -170,7 +170,7 @@ class Encounter:
 class Meeting:
     """Services of one deployment, each told to use a bad server of another kind, all running.
 
-    A context manager; `server` is behind all bad servers.
+    It is a context manager. `server` is behind all bad servers.
     """
 
     def __init__(self, place, kinds, strictness, tables, only=("worker", "web")):
@@ -196,7 +196,7 @@ class Meeting:
         return {kind: each.front for kind, each in self.met.items()}
 
     def problems(self, judge):
-        """{kind: what went wrong} of those for which `judge` fails, all asked at the same time."""
+        """Return {kind: what went wrong} where `judge` fails; all kinds are judged at once."""
 
         def problem(encounter):
             try:
@@ -233,7 +233,7 @@ def listing(failed):
 
 
 def alone(place, commands, only):
-    """The deployment's own commands for `only` these programs, even if supervisord starts them."""
+    """Return the deployment's own commands for these programs, even from supervisord.conf."""
     start, environment = commands.start, commands.environment
     if len(start) == 1:
         parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))

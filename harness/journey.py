@@ -14,20 +14,20 @@ JOURNEYS = journeys(ROWS)
 PINNED = {"REDIS_CERT_REQS": "required", "REDIS_CA_CERTS": "herokus"}
 TASK = "authentication.email_utils.send_verification_email"
 WEB_THREADS = runpy.run_path(str(SERVICE / "gunicorn.conf.py"))["threads"]
-AT_ONCE = 4  # most of the time is waiting
+AT_ONCE = 4  # Most of the time is spent waiting.
 
 
 def run_all(names, deployment, stand_in, folder, **options):
-    """Take these journeys side by side; {name: error or None}. `folder` is for copies.
+    """Take these journeys side by side and return {name: error or None}. `folder` is for copies.
 
-    More `options` go to `deployment`.
+    Other `options` go to `deployment`.
     """
     errors, ways = {}, {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for name in names:
             provider, pinned = JOURNEYS[name]
             try:
-                # Baked here, one after the other, while the earlier ones are on their way.
+                # Projects are baked here, one after the other, while earlier journeys go on.
                 place = deployment(provider, **options)
             except Failed as error:
                 errors[name] = error
@@ -58,13 +58,13 @@ def run(place, stand_in, settings):
         assert server.info("stats", "rejected_connections") == "0"
         seen = server.commands_seen()
         assert seen.get("auth", 0) + seen.get("hello", 0) > 0
-        # Within the 28 s of supervisord.conf, with nothing left over.
+        # Everything ends within the 28 s of supervisord.conf, and no process is left over.
         codes = service.stop(28)
         assert codes == dict.fromkeys(codes, 0)
 
 
 def register(browser, service):
-    """Register, verify by the link of the e-mail and by nothing less, log in."""
+    """Register, verify with the link of the e-mail (nothing less will do), and log in."""
     assert browser.register("ada", "ada@example.com", "correct horse 7").url == "/accounts/login/"
     message = service.mailbox.wait("ada@example.com", 30)
     link = verification_link(message)
@@ -78,7 +78,7 @@ def register(browser, service):
 
 
 def works_in_a_worker(place, service):
-    """The task ran in a worker's process, which belongs to the service and is not a web server."""
+    """Assert that the task ran in a process of a worker of this service, not in a web server."""
     family = service.family()
     assert "gunicorn" not in family[service.task_pid(TASK)]
     assert any("gunicorn" in command for command in family.values())
@@ -92,7 +92,7 @@ def works_in_a_worker(place, service):
 
 
 def doctor_is_content(place, row, policy):
-    """Every probe succeeds; an unverified certificate and an evicting policy are warned of."""
+    """Assert that every probe succeeds, and warns of an unverified certificate or of eviction."""
     code, probes = place.project.doctor()
     assert code == 0, probes
     warned = {name for name, probe in probes.items() if probe["state"] == "warn"}
@@ -103,7 +103,7 @@ def doctor_is_content(place, row, policy):
 
 
 def says_its_policy(service, row):
-    """Web, worker and beat say it once each when they start, and loudly if it is weak."""
+    """Assert that web, worker and beat each log the policy once at the start, weak ones loudly."""
     said = re.findall(r"^.* redis_connection\.policy: .*$", service.output(), re.MULTILINE)
     policy = re.escape(effective_verification(row))
     line = rf"\S+ \S+ {level(row)} MainProcess\[(\d+)\] .*: {policy}"
@@ -115,7 +115,7 @@ def level(row):
 
 
 def mails_a_crowd(service):
-    """As many register at once as the web server has threads: what takes most connections."""
+    """Register as many at once as the web server has threads, which takes most connections."""
     addresses = [f"crowd{number}@example.com" for number in range(WEB_THREADS)]
 
     def register(address):
@@ -128,12 +128,12 @@ def mails_a_crowd(service):
 
 
 def survives_idle_closes(browser, service, server):
-    """Once the server has closed what sent the last task, the next is sent all the same."""
+    """Assert that a task is sent although the server has closed the connection of the last one."""
     senders = {number for number, last in server.connections().items() if last == "lpush"}
     assert senders
     server.close_idle()
     wait_until(lambda: not senders & server.connections().keys(), 60, "idle closes")
     assert server.idle_closes()
     browser.register("grace", "grace@example.com", "correct horse 8")
-    # Sooner than housekeeping would find out that it was not sent.
+    # Sooner than housekeeping could find that the e-mail was not sent.
     service.mailbox.wait("grace@example.com", 30)

@@ -8,7 +8,7 @@ import psutil
 
 @contextmanager
 def nothing_left_in(folder):
-    """No process may stay: no child, and no orphan that works in the folder."""
+    """Assert that no process stays: no child, and no orphan that works in the folder."""
     before = descendants() | at_work_in(folder)
     yield
     after = descendants() | at_work_in(folder)
@@ -17,7 +17,7 @@ def nothing_left_in(folder):
 
 
 def at_work_in(folder):
-    """{pid: command} of every process whose working directory or program is in `folder`."""
+    """Return {pid: command} of every process whose working directory or program is in `folder`."""
     inside = os.path.realpath(folder) + os.sep
     found = {}
     for process in psutil.process_iter():
@@ -31,7 +31,7 @@ def at_work_in(folder):
 
 
 def descendants(pid=None):
-    """{pid: command} of the children of `pid` (by default this process), theirs, and so on."""
+    """Return {pid: command} of all descendants of `pid`, by default of this process."""
     found = {}
     for process in psutil.Process(pid).children(recursive=True):
         try:

@@ -16,7 +16,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def snapshot(root):
-    """{path: (type and mode, mtime, bytes or target of a link)} of the folder and all in it."""
+    """Return {path: (mode, mtime, bytes or link target)} of the folder and everything in it."""
     found = {}
     for path in (Path(root), *Path(root).rglob("*")):
         about = path.lstat()
@@ -31,14 +31,14 @@ def snapshot(root):
 
 
 def pages(contents):
-    """How many pages of a tmpfs these bytes take, one file each."""
+    """Return how many pages of a tmpfs these contents take, one file each."""
     return sum(-(-len(content) // PAGE) for content in contents if content)
 
 
 def hook_frames(done):
-    """The lines of what a command has printed that a hook of ours would have caused."""
+    """Return the lines of a command's output that come from a traceback of our hooks."""
     printed = f"{done.stdout}\n{done.stderr}".splitlines()
-    # Cookiecutter runs the copy tmpXXXXXXXX.py; the rest is what Python prints without a traceback.
+    # Cookiecutter runs the copy tmpXXXXXXXX.py. Python prints the others without a traceback.
     ours = re.compile(r'File ".*[/\\]tmp\w{8}\.py"|^Exception ignored|^Fatal Python error')
     return [line for line in printed if ours.search(line)]
 
@@ -47,7 +47,7 @@ def hook_frames(done):
 
 
 def private_mounts(folder):
-    """The words before a command that let it mount what nobody else sees, or None."""
+    """Return the words that, before a command, let it mount what nobody else sees; or None."""
     for words in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
         mount = ["mount", "-t", "tmpfs", "tmpfs", str(folder)]
         try:
@@ -60,9 +60,9 @@ def private_mounts(folder):
 
 
 def with_mounts(folder, script, command):
-    """The command line of `script` (of mounts) and then `command`, in mounts of their own.
+    """Return a command line that runs `script`, which mounts, and `command`, in their own mounts.
 
-    Skips the test where no program can do that; `folder` is an empty one, to try it with.
+    It skips the test where no program can do that. `folder` is an empty folder to try it with.
     """
     words = private_mounts(folder)
     if words is None:
@@ -71,14 +71,14 @@ def with_mounts(folder, script, command):
 
 
 def small_disk(folder, free, seed, kept, command, files=0):
-    """The command line of `command` on a tmpfs at `folder` with that many free pages.
+    """Return a command line of `command` on a tmpfs at `folder` with so many free pages.
 
     It begins as a copy of the folder `seed`, and is copied to the folder `kept` at the end. More
     than `files` files and folders it cannot hold, unless that is 0.
     """
     size = (1 + pages(content for _, _, content in snapshot(seed).values()) + free) * PAGE
     folder, seed, kept = (shlex.quote(str(path)) for path in (folder, seed, kept))
-    # The first page is taken: a tmpfs of size 0 would be one without a limit.
+    # One page is always taken, because a tmpfs of size 0 would have no limit.
     script = f"""
         mount -t tmpfs -o size={size},nr_inodes={files and files + 2} tmpfs {folder}
         head -c {PAGE} /dev/zero > {folder}/taken
@@ -94,7 +94,7 @@ def small_disk(folder, free, seed, kept, command, files=0):
 
 
 def read_only(folder, empty, command):
-    """The command line of `command`, which cannot write into `folder`; `empty` is another one."""
+    """Return a command line of `command` that cannot write into `folder`; `empty` is another."""
     quoted = shlex.quote(str(folder))
     script = f"mount --bind {quoted} {quoted}\nmount -o remount,bind,ro {quoted}"
     return with_mounts(empty, script, command)

@@ -1,4 +1,4 @@
-"""Eight ways in which a Redis is not there for whoever wants to send a task."""
+"""Eight ways in which Redis can be out of reach for whoever wants to send a task."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from .redis_server import RedisServer
 
 @dataclass
 class Outage:
-    """`url` is the service's. Before `begin()` the server may still be well."""
+    """`url` is the service's Redis URL. Until `begin()` the server may still be well."""
 
     url: str
     begin: callable = lambda: None
@@ -30,7 +30,7 @@ def down(certificates, password):
 
 @contextlib.contextmanager
 def silent(certificates, password):
-    """It keeps its connections, and says nothing any more."""
+    """The server keeps its connections, but answers nothing any more."""
     with RedisServer(certificates.of_own, password=password) as server:
         try:
             yield Outage(server.url(), lambda: os.kill(server.pid, signal.SIGSTOP))
@@ -40,7 +40,7 @@ def silent(certificates, password):
 
 @contextlib.contextmanager
 def black_hole(certificates, password):
-    """No answer to a SYN: the kernel drops what does not fit into a listening socket's queue."""
+    """Nobody answers a SYN: the kernel drops what does not fit into a listening socket's queue."""
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket())
         sock.bind(("127.0.0.1", 0))
@@ -54,7 +54,7 @@ def black_hole(certificates, password):
 
 @contextlib.contextmanager
 def no_handshake(certificates, password):
-    """It takes connections, and never answers."""
+    """The server takes connections, but never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as sock:
         yield Outage(url_of(sock, password))
 

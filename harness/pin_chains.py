@@ -1,4 +1,4 @@
-"""Pins, what servers could show, and a model of who is right, that knows nothing of OpenSSL.
+"""Pins, chains that servers could show, and a model of who is right that knows no OpenSSL.
 
 The model looks at objects: which key signed what, and which certificate is pinned. What a client
 must answer follows from it. The bytes are made of the same objects by `cryptography`.
@@ -19,13 +19,14 @@ HOST = "localhost"
 COMPANY = "Company CA"
 BY_KEY = "the hash of the key"
 VALID, EXPIRED, NOT_YET = (-9, 9), (-9, -1), (1, 9)
-# Certificates, lists of revoked ones, and handshakes: a CA may be a server's own certificate, too.
+# A CA's key may sign certificates and lists of revoked ones. A CA may also be a server's own
+# certificate, so its key may sign handshakes.
 SIGNS_ALL = x509.KeyUsage(True, *[False] * 4, True, True, False, False)
 NOW = datetime.datetime.now(datetime.UTC)
 
 
 class Key:
-    """A private key; who has this object can sign with it."""
+    """A private key. Whoever has this object can sign with it."""
 
     def __init__(self, kind="EC"):
         self.kind = kind
@@ -57,7 +58,7 @@ class Key:
 
 
 class OnlyForPSS:
-    """An RSA key of the restricted kind (RFC 4055, 1.2), which `cryptography` does not write."""
+    """An RSA key for PSS only (RFC 4055, 1.2), a kind that `cryptography` cannot write."""
 
     def __init__(self, key):
         self._key = key
@@ -75,7 +76,7 @@ rsa.RSAPublicKey.register(OnlyForPSS)
 
 @dataclass(frozen=True, eq=False)
 class Cert:
-    """A certificate. `by` is the one that it says to be issued by; None: itself.
+    """A certificate. `by` is the issuer that it names, or None if it names itself.
 
     `own_id` and `issuer_id` are the identifiers of the keys, BY_KEY as most tools make them. With
     `names_issuer` the name and number of the issuer's certificate are in it, too. `signer` is the
@@ -135,7 +136,7 @@ def name_of(cert):
 
 
 def extensions_of(cert):
-    """[(extension, whether it is critical)]"""
+    """Return [(extension, whether it is critical)]."""
     found = [(x509.BasicConstraints(cert.ca, cert.path_length), True)]
     if cert.ca:
         found.append((SIGNS_ALL, True))
@@ -167,12 +168,12 @@ def signed_itself(cert):
 
 
 def is_pin(cert):
-    """A server's certificate, or a root: a CA that names itself and has signed itself."""
+    """Return whether it is a server's certificate or a root, which names and signs itself."""
     return not cert.ca or (cert.issuer.subject == cert.subject and cert.signed_by is cert.key)
 
 
 def names(cert, ca):
-    """Whether the CA is the one that the certificate says to be issued by."""
+    """Return whether the CA is the issuer that the certificate names."""
     if cert.issuer.subject != ca.subject:
         return False
     if cert.names_issuer and (cert.issuer.issuer.subject, cert.issuer.number) != (
@@ -185,23 +186,23 @@ def names(cert, ca):
 
 
 def ends_a_chain(cert):
-    """Whether nothing in it says that another one has signed it: a client looks no further.
+    """Return whether nothing in it says that another CA signed it, so that a client stops there.
 
-    That is so for a root, and for a CA renewed under the old name with nothing to tell the keys
-    apart by; this one is of use to nobody before the client has it.
+    That is so for a root. It is also so for a CA renewed under its old name, if nothing tells the
+    two keys apart; such a CA is of no use before the client has it.
     """
     return names(cert, cert) and cert.signed_by.kind == cert.key.kind
 
 
 def issued(cert, ca, below):
-    """Whether this CA did and may issue the certificate, `below` other CAs."""
+    """Return whether this CA has issued the certificate, and may, `below` other CAs."""
     allowed = ca.path_length is None or below <= ca.path_length
     return ca.ca and allowed and cert.signed_by is ca.key and names(cert, ca)
 
 
 def reaches_root(cert, pins, others, below=0):
     """Whether a chain leads from the certificate to one of the pins, which are roots or itself."""
-    # RFC 5280 forbids critical identifiers, and says to refuse what is critical and not known.
+    # RFC 5280 forbids critical key identifiers, and says to refuse unknown critical extensions.
     if cert.critical or not in_time(cert):
         return False
     if cert in pins:
@@ -216,7 +217,7 @@ def reaches_root(cert, pins, others, below=0):
 
 
 def accepted(given, sent, public):
-    """Whether the server that sends this chain is the one that the given pins are for."""
+    """Return whether a server that sends this chain is the one that the pins are for."""
     pins = {cert for cert in given if is_pin(cert)}
     if holds_public(given, public) or not sent[0].for_servers:
         return False
@@ -224,20 +225,20 @@ def accepted(given, sent, public):
 
 
 def accepted_by_name(cas, sent):
-    """The same without a pin: one of `cas` must vouch for it, and for the name of the host."""
+    """Return the same without a pin: one of `cas` must vouch for the chain and the host name."""
     known = set(cas) | set(sent)
-    # The common name counts where there is no other, as Python has it by default.
+    # As in Python by default, the common name counts where there is no other name.
     return HOST in (sent[0].hosts or [sent[0].subject]) and reaches_root(sent[0], set(cas), known)
 
 
 def must_not_be_read(given, public):
-    """Whether the names alone tell that there is no pin, or that it is one of a public CA."""
+    """Return whether the names alone show that the text holds no pin, or a public CA's."""
     cas_between = [cert for cert in given if cert.ca and cert.issuer.subject != cert.subject]
     return holds_public(given, public) or len(cas_between) == len(given)
 
 
 def holds_public(given, public):
-    """Whether one of them is a root with the key of the public CA, whenever that was issued."""
+    """Return whether one of them is a root with the public CA's key, whenever it was issued."""
     return any(cert.ca and is_pin(cert) and cert.key is public.key for cert in given)
 
 
@@ -247,8 +248,8 @@ def holds_public(given, public):
 class Chains:
     """`pins`, {name: certificates}, and `servers`, {name: the chain, leaf first}.
 
-    The company's own CA is `root`. `public` is the one public CA: of the system's store. The
-    attacker has certificates of that, whatever anybody shows openly, and keys of his own.
+    The company's own CA is `root`. `public` is the only CA in the system's store. The attacker has
+    certificates of `public`, everything that others show openly, and keys of his own.
     """
 
     def __init__(self):
@@ -321,7 +322,7 @@ class Chains:
             "leaf, between, root by public": [leaf, between, by_public],
             "leaf, between, root by public, public": [leaf, between, by_public, self.public],
             "leaf, between, both roots": [leaf, between, by_public, root],
-            # Here our root has signed for the public CA, and so for all that this signs.
+            # Here our root has signed the public CA, and so vouches for all that this CA signs.
             "bought, public by root": [self.bought, self.public_between, by_root],
             "bought, public by root, root": [self.bought, self.public_between, by_root, root],
         }
@@ -347,7 +348,7 @@ class Chains:
         fake_between = Cert(between.subject, fake_root, ca=True, own_id=between.identifier)
         fake = Cert("redis", fake_between)
         forged = Cert("redis", between, signer=Key())
-        # His own key signs the name and the key of our root: anybody can write such a thing.
+        # The attacker's key signs our root's name and key, which anybody can do.
         our_key_by_him = Cert(COMPANY, None, root.key, ca=True, signer=fake_root.key)
         mine = Cert("mine", self.public_between)
         self.pins["leaf of public, its whole chain"] = [mine, self.public_between]
@@ -408,7 +409,7 @@ class Chains:
         }
 
     def _rollovers(self):
-        """A CA renewed: the new key, signed by the old one, under the same name."""
+        """Add a CA that was renewed: the old key has signed the new one, under the same name."""
         long, same = b"\x05" * 200, b"\x07" * 20
         forms = {
             "usual identifiers": {},
@@ -428,7 +429,7 @@ class Chains:
             "number, no identifiers": {"own_id": None, "issuer_id": None, "names_issuer": True},
             "other kind of key": {"own_id": None, "issuer_id": None},
             "restricted kind of key": {"issuer_id": None},
-            # Two CAs that both begin to count at 1, of which the second says by whom it was signed.
+            # Two CAs that both number from 1. The second says who signed it.
             "another's number": {
                 "own_id": None,
                 "issuer_id": None,
@@ -438,14 +439,14 @@ class Chains:
         }
         group = Cert("Group CA", ca=True)
         olds = {"long differing identifiers": {"own_id": long}, "another's number": {"by": group}}
-        # {form: the kinds of the old and of the new key}
+        # {form: the kinds of the old key and of the new key}
         kinds = {"other kind of key": ("RSA", "EC"), "restricted kind of key": ("RSA", "RSA-PSS")}
         for form, options in forms.items():
             keys = [Key(kind) for kind in kinds.get(form, ("EC", "EC"))]
             old = Cert(COMPANY, key=keys[0], ca=True, **options | olds.get(form, {}))
             new = Cert(COMPANY, old, keys[1], ca=True, **options)
             self.pins |= {f"old, {form}": [old], f"new, {form}": [new]}
-            # Beside a server's certificate, below which nothing need end in a root.
+            # These stand beside a pinned server's certificate, so no chain has to end in a root.
             self.pins[f"self-signed; new, {form}"] = [*self.pins["self-signed"], new]
             leaf = {"names_issuer": options.get("names_issuer", False)}
             self.servers |= {
@@ -454,7 +455,7 @@ class Chains:
             }
 
     def unpinned(self):
-        """{name: CAs given beside those of the system} and servers, for who checks the name."""
+        """Return {name: CAs beside those of the system} and servers, for who checks names."""
         own = Cert("direct", self.root, hosts=(HOST,))
         stranger = Cert("Stranger", ca=True)
         below = Cert(HOST, self.between, hosts=(HOST,))
@@ -491,7 +492,7 @@ def text_of(certs):
 
 
 def write(folder, chains):
-    """{name: [file of the chain, file of its key]} of chains, and of lists of pins alike."""
+    """Write chains or lists of pins to files; return {name: [chain's file, key's file]}."""
     written = {}
     for number, (name, certs) in enumerate(chains.items()):
         chain, key = Path(folder, f"{number}.pem"), Path(folder, f"{number}.key")
@@ -504,9 +505,9 @@ def write(folder, chains):
 
 
 def hashed_name(cert):
-    """The name by which OpenSSL finds the CA in a folder, as c_rehash makes it (without `.0`)."""
+    """Return the file name, without `.0`, by which OpenSSL finds the CA in a folder (c_rehash)."""
     lower = Cert(cert.subject.lower())
-    # The hash is of the name without the outer sequence, and is read as a little-endian number.
+    # The hash is that of the name without its outer sequence, read as a little-endian number.
     encoded = name_of(lower).public_bytes()[2:]
     digest = hashes.Hash(hashes.SHA1())
     digest.update(encoded)

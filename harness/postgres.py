@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for one test, of Debian's packages or whatever is on PATH."""
+"""A real PostgreSQL server for one test, from Debian's packages or from PATH."""
 
 import glob
 import os
@@ -13,7 +13,7 @@ INSTALL = "no PostgreSQL server: apt-get install postgresql"
 
 
 def find_programs():
-    """The folder of initdb and postgres, or None."""
+    """Return the folder of initdb and postgres, or None."""
     found = shutil.which("initdb")
     if found:
         return Path(found).resolve().parent
@@ -24,7 +24,7 @@ def find_programs():
 class Postgres:
     """A server on loopback whose user and database are both `postgres`; a context manager.
 
-    It refuses to run as root: there it becomes the user `nobody`.
+    PostgreSQL refuses to run as root, so there it runs as the user `nobody`.
     """
 
     def __init__(self):
@@ -70,5 +70,5 @@ class Postgres:
 
     @property
     def url(self):
-        """For DATABASE_URL."""
+        """The value for DATABASE_URL."""
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"

@@ -1,4 +1,4 @@
-"""A network of one's own, where packets of chosen connections can be dropped. Linux, as root."""
+"""A private network, where packets of chosen connections can be dropped. Linux, as root."""
 
 import contextlib
 import ctypes
@@ -15,10 +15,10 @@ OWN = "/proc/thread-self/ns/net"
 
 @contextlib.contextmanager
 def private_network():
-    """The calling thread, and all that it starts, gets a network of its own, with loopback only.
+    """Give the calling thread, and all that it starts, a network of its own, with loopback only.
 
-    It ends with the last process in it: nothing is left, whatever happens. Skips the test where
-    that cannot be had.
+    The network ends with the last process in it, so nothing is left, whatever happens. The test is
+    skipped where the system allows no such network.
     """
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("NOT TESTED: a private network needs root")
@@ -43,9 +43,10 @@ def private_network():
 
 
 def drop_connections(pids, port):
-    """From now on drop every packet of the connections that these processes have to the port.
+    """Drop every packet, from now on, of the connections that these processes have to the port.
 
-    Both sides still think that they are connected, and new connections pass. Returns how many.
+    Both sides still think that they are connected, and new connections work. Returns the number of
+    connections.
     """
     listing = _run("ss", "-Htnp", "state", "established", "dport", f"= :{port}")
     sources = set()
@@ -54,7 +55,7 @@ def drop_connections(pids, port):
         if owners & set(pids):
             sources.add(re.search(r":(\d+)\s", line).group(1))
     for source in sources:
-        # Where they arrive, for a sender would be told that its own packets cannot leave.
+        # The rule is for arriving packets, because a sender is told when its own cannot leave.
         for ways in (("--sport", source, "--dport", port), ("--sport", port, "--dport", source)):
             _run("iptables", "-A", "INPUT", "-p", "tcp", *map(str, ways), "-j", "DROP")
     return len(sources)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 
 class Failed(Exception):
-    """Something that should have worked did not; the text says what, with the last log lines."""
+    """Something did not work that should have. The text says what, with the last lines of logs."""
 
 
 _given = set()
 
 
 def free_port():
-    """A TCP port that nobody listens on, and never the same twice.
+    """Return a TCP port that nobody listens on, and never the same one twice.
 
-    It lies below those that the system gives to outgoing connections, which could take it.
+    The port lies below the range of outgoing connections, one of which could take it.
     """
     while True:
         port = random.randrange(10_000, 32_768)
@@ -33,7 +33,7 @@ def free_port():
 
 
 def wait_until(condition, seconds, what, every=0.1):
-    """Call `condition` until it is true and return its value; `Failed` after `seconds`."""
+    """Call `condition` until it is true, and return its value. Raises Failed after `seconds`."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
@@ -45,7 +45,7 @@ def wait_until(condition, seconds, what, every=0.1):
 def run(command, *, cwd, env, seconds):
     """Run a list of arguments to its end; return a CompletedProcess with text output.
 
-    Whatever interrupts it (a timeout is `Failed`) ends its children too.
+    Raises Failed after `seconds`. Whatever interrupts the command ends its children, too.
     """
     with subprocess.Popen(
         command,
@@ -79,7 +79,7 @@ class Program:
         self.log = Path(log)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
-        # Appending: plain supervisord opens the same file once more for each of its programs.
+        # Appending, because plain supervisord opens the same file again for each of its programs.
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
                 command,
@@ -94,19 +94,19 @@ class Program:
         self._told_to_end = False
 
     def output(self):
-        """Everything it has written so far."""
+        """Return everything that the program has written so far."""
         return self.log.read_text(errors="replace")
 
     def last_lines(self, count=15):
-        """The end of its output, for people."""
+        """Return the end of the output, for people."""
         return "\n".join(self.output().splitlines()[-count:])
 
     def exit_code(self):
-        """Its exit code (negative: the signal that ended it), or None while it runs."""
+        """Return the exit code (negative: the signal that ended it), or None while it runs."""
         return self._popen.poll()
 
     def wait(self, seconds):
-        """Wait for it to end by itself and return its exit code; `Failed` after `seconds`."""
+        """Wait until the program ends, and return its exit code. Raises Failed after `seconds`."""
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -127,24 +127,24 @@ class Program:
             time.sleep(0.1)
 
     def failed(self, text):
-        """A `Failed` with `text` and the last lines of the output."""
+        """Return a Failed with `text` and the last lines of the output."""
         return Failed(f"{self.name} {text}. Its last lines ({self.log}):\n{self.last_lines()}")
 
     def family(self):
-        """{pid: command} of every living process of its session, itself included."""
+        """Return {pid: command} of every living process of the session, itself included."""
         return {pid: row.command for pid, row in processes().items() if _session(pid) == self.pid}
 
     def terminate(self):
-        """SIGTERM to its pid and nothing else, as a platform does, once; does not wait."""
-        # A second one could meet a Python that has taken its handlers away, and kill it.
+        """Send one SIGTERM to this process alone, as a platform does, and do not wait."""
+        # A second SIGTERM could kill a Python that has already removed its handlers.
         if self.exit_code() is None and not self._told_to_end:
             self._told_to_end = True
             self._popen.terminate()
 
     def stop(self, seconds=28):
-        """`terminate()`, and return its exit code.
+        """Terminate the program and return its exit code.
 
-        `Failed` when it takes longer than `seconds` or leaves a process behind; that is killed.
+        Raises Failed if that takes longer than `seconds` or leaves a process, which is killed.
         """
         self.terminate()
         try:
@@ -164,7 +164,7 @@ class Program:
         return code
 
     def kill(self):
-        """SIGKILL whatever is left of its session, each by its id."""
+        """Send SIGKILL to whatever is left of the session, each process by its id."""
         for pid in self.family():
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -182,7 +182,7 @@ class Row:
 
 
 def processes():
-    """{pid: Row(parent, command)} of all living processes, as `ps` sees them (Linux and macOS)."""
+    """Return {pid: Row(parent, command)} of all living processes (by `ps`; Linux and macOS)."""
     listing = subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,command="],
         check=True,

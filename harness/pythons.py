@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What the service's locked requirements are made for.
+# The versions that the service's locked requirements are made for.
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 RUNNING = "{}.{}".format(*sys.version_info)
 OTHERS = [version for version in SUPPORTED if version != RUNNING]
@@ -15,13 +15,13 @@ OTHERS = [version for version in SUPPORTED if version != RUNNING]
 
 @functools.cache
 def others():
-    """{"3.13": path} of every version in OTHERS that this machine can start."""
+    """Return {"3.13": path} of every version in OTHERS that this machine can start."""
     found = {version: find(version) for version in OTHERS}
     return {version: path for version, path in found.items() if path}
 
 
 def find(version):
-    """The path of a Python of that version, or None: of those there may be, the first to start."""
+    """Return the path of the first Python of that version that starts, or None."""
     started = (_start(candidate, version) for candidate in _candidates(version))
     return next(filter(None, started), None)
 
@@ -30,7 +30,7 @@ def _candidates(version):
     name = f"python{version}"
     for folder in os.get_exec_path():
         yield Path(folder, name)
-    # Not each is on PATH: pyenv keeps one a folder, and the running one may have neighbours.
+    # Some are not on PATH: pyenv has a folder for each, and the running Python may have neighbours.
     pyenv = os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv"
     for versions in (Path(pyenv, "versions"), Path(sys.base_prefix).parent):
         yield from sorted(versions.glob(f"{version}*/bin/{name}"), reverse=True)
@@ -40,7 +40,7 @@ def _candidates(version):
 
 
 def _start(candidate, version):
-    # The path it gives itself: a shim of pyenv starts only where its version is chosen.
+    # The Python's own path, because a shim of pyenv starts only where its version is chosen.
     ask = "import ssl, sys, venv; print('{}.{}'.format(*sys.version_info), sys.executable)"
     started, _, path = _output([str(candidate), "-c", ask]).strip().partition(" ")
     return path if started == version else None

@@ -20,7 +20,7 @@ INSTALL = (
 
 @functools.cache
 def find_server(tls=True):
-    """Path of a redis-server or valkey-server on PATH, or None; with `tls`, one built with TLS."""
+    """Return the path of a redis-server or valkey-server, with `tls` one that has TLS; or None."""
     for name in ("redis-server", "valkey-server"):
         path = shutil.which(name)
         if path and (not tls or _speaks_tls(path)):
@@ -29,7 +29,7 @@ def find_server(tls=True):
 
 
 def _speaks_tls(path):
-    # A server with TLS misses the certificate; one without does not get as far as that.
+    # A server with TLS complains of the missing certificate. One without TLS stops before that.
     refused = subprocess.run(
         [path, "-"],
         input="port 0\ntls-port 1\n",
@@ -43,8 +43,8 @@ def _speaks_tls(path):
 class RedisServer:
     """A server on loopback and on a private Unix socket; a context manager.
 
-    On `port` it speaks TLS when given a `certificate`, else plain text. `port=None` takes a free
-    one, `port=0` opens the Unix socket only. `extra` are more lines of its configuration.
+    On `port` it speaks TLS if it has a `certificate`, otherwise plain text. `port=None` takes a
+    free port, and `port=0` opens the Unix socket only. `extra` are more lines of its configuration.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class RedisServer:
         self._own = collections.Counter()
 
     def start(self):
-        """Start it and wait until it answers; takes another port if one was lost to a race."""
-        # Not under the caller's folder: the path of a Unix socket must stay below 104 characters.
+        """Start the server and wait until it answers; take another port if somebody was quicker."""
+        # Not in the caller's folder, because a Unix socket's path must stay below 104 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self.socket = self._folder / "socket"
         wanted = self.port
@@ -107,7 +107,7 @@ class RedisServer:
                     raise Failed(f"redis-server did not start:\n{output}") from None
 
     def stop(self):
-        """End it by its id and remove its files; `start()` would take the same port again."""
+        """End the server by its id and remove its files. `start()` takes the same port again."""
         if self._program is not None:
             self._program.stop(10)
             self._program = None
@@ -121,11 +121,11 @@ class RedisServer:
 
     @property
     def pid(self):
-        """The id of its process."""
+        """The id of the server's process."""
         return self._program.pid
 
     def url(self, host="localhost", database=0):
-        """Its URL, with the password: rediss:// with a certificate, else redis://."""
+        """The URL with the password: rediss:// with a certificate, otherwise redis://."""
         scheme = "rediss" if self.certificate else "redis"
         account = f":{urllib.parse.quote(self.password, safe='')}@" if self.password else ""
         return f"{scheme}://{account}{host}:{self.port}/{database}"
@@ -141,7 +141,7 @@ class RedisServer:
                 return self._ask(stream, *words)
 
     def commands_seen(self):
-        """{command: calls} that clients made, without those of `command()`; e.g. {"auth": 1}."""
+        """Return {command: calls} of clients, such as {"auth": 1}, but not of `command()`."""
         own = self._own.copy()
         if self.password:
             own["auth"] += 1

@@ -1,11 +1,11 @@
-"""What the refusal matrix is made of: kinds of bad servers, and which rows meet which of them."""
+"""The refusal matrix: the kinds of bad servers, and which rows meet which of them."""
 
-# {kind of bad server: what the log says of it}
+# {kind of bad server: what the log must say of it}
 WRONG_CERTIFICATE = {
     "another CA": "unable to get local issuer certificate",
     "self-signed": "self-signed certificate",
     "wrong host": "certificate is not valid for 'localhost'",
-    # The host is not compared where the certificate is pinned: there the pin refuses it.
+    # Where the certificate is pinned, the host is not compared, and the pin refuses it.
     "public CA, another host": (
         "certificate is not valid for 'localhost'"
         "|the server's certificate was not issued by REDIS_CA_CERTS"
@@ -15,33 +15,35 @@ WRONG_CERTIFICATE = {
 }
 NO_SECURE_CONNECTION = {
     "TLS 1.1 only": "PROTOCOL_VERSION",
-    # Whichever comes first: Redis answers in plain text, ends the connection, or waits for more.
+    # One of three things comes first: Redis answers in plain text, hangs up, or waits for more.
     "plain port": "WRONG_VERSION_NUMBER|EOF occurred|reset by peer|closed|[Tt]ime",
     "no client certificate": "CERTIFICATE_REQUIRED",
 }
 KINDS = WRONG_CERTIFICATE | NO_SECURE_CONNECTION
 
 STRICT = ("required", "optional")
-TRIES = 3  # connections that a bad server sees at least: of the worker, of .delay(), of /readyz
+TRIES = (
+    3  # The connections that a bad server sees at least: of the worker, of .delay(), of /readyz.
+)
 
 
 def matrix(rows):
-    """(provider, strictness) of every service that verifies."""
+    """Return (provider, strictness) of every service that verifies."""
     return [(provider, strictness) for provider in rows for strictness in STRICT]
 
 
 def pinned_itself(row):
-    """Whether REDIS_CA_CERTS holds the server's own certificate, there being no CA."""
+    """Return whether REDIS_CA_CERTS holds the server's own certificate, because there is no CA."""
     return row["ca"] == "self_signed"
 
 
 def public(row):
-    """Whether the right certificate is one of the system's CAs (plain rows: once they get TLS)."""
+    """Return whether a public CA signs the right certificate; for plain rows, if TLS comes."""
     return row["ca"] in ("system", "none")
 
 
 def accepted(row):
-    """The kinds that are no bad servers for this row, because it does not compare the host name.
+    """Return the kinds that this row accepts, because it does not compare the host name.
 
     The pinned CA or certificate says which server is the right one, whatever its name.
     """
@@ -49,10 +51,10 @@ def accepted(row):
 
 
 def refused(row):
-    """The kinds that a verifying service of this row refuses."""
+    """Return the kinds that a verifying service of this row refuses."""
     left_out = set(accepted(row))
     if public(row):
-        # Its right CA is a public one: "public CA, another host" is the same certificate.
+        # The right CA is a public one, so "public CA, another host" is the same certificate.
         left_out.add("wrong host")
     return [kind for kind in KINDS if kind not in left_out]
 
@@ -61,7 +63,7 @@ VERIFYING = "bad servers, services that verify"
 
 
 def counts(rows):
-    """{what docs/security.md says was tried: how many, by the tables above}"""
+    """Return {what docs/security.md says was tried: how many times, by the tables above}."""
     return {
         VERIFYING: sum(len(refused(rows[key])) for key, _ in matrix(rows)),
         "right servers by another name, pinned": sum(

@@ -20,21 +20,21 @@ from .processes import Failed, Program, free_port, run
 
 OUTSIDE_NAME = "service.example"
 
-# Of the machine's environment only what package installation needs is passed on.
+# Only what package installation needs is passed on from the machine's environment.
 PASSED_ON = re.compile(r"(PIP_|UV_|SSL_CERT_|REQUESTS_CA_|HTTPS?_PROXY|NO_PROXY|PYENV_ROOT$)", re.I)
 
 
 def bake(folder, **answers):
     """Bake into `folder` with the real command line; return the new project's path.
 
-    Unknown questions are refused here, for cookiecutter ignores them.
+    Unknown questions are refused here, because cookiecutter ignores them.
     """
     check_keys(answers)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     before = set(folder.iterdir())
     with tempfile.TemporaryDirectory() as home:
-        # Nothing of the user's own configuration gets in, and nothing is left in it.
+        # The user's own configuration neither changes the bake nor is changed by it.
         config = Path(home, "config.yaml")
         config.write_text(f"cookiecutters_dir: {home}/templates\nreplay_dir: {home}/replay\n")
         command = [sys.executable, "-m", "cookiecutter", "--no-input"]
@@ -61,15 +61,15 @@ class Commands:
     environment: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def first_environment(self):
-        """The environment of the first process, which builds and deploys have too."""
+        """The environment of the first process, which build and pre-deploy have, too."""
         return self.environment.get(next(iter(self.start)), {})
 
 
 class Project:
     """A baked project with a virtual environment beside it.
 
-    `settings` is the environment every command gets, on top of PATH, HOME and the like; `host` is
-    the name it is known by outside.
+    `settings` is the environment that every command gets, on top of PATH, HOME and the like. `host`
+    is the service's public name.
     """
 
     def __init__(self, path, settings=None, venv=None, host=OUTSIDE_NAME):
@@ -83,11 +83,11 @@ class Project:
 
     @property
     def python(self):
-        """The Python of its virtual environment."""
+        """The Python of the project's virtual environment."""
         return self.venv / "bin" / "python"
 
     def environment(self, *more):
-        """A platform's environment: its own PATH first, then `settings`, then `more` (dicts)."""
+        """Return a platform's environment: PATH and HOME, then `settings`, then `more` (dicts)."""
         values = {
             "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "VIRTUAL_ENV": str(self.venv),
@@ -96,14 +96,14 @@ class Project:
         }
         for settings in (self.settings, *more):
             values |= settings
-        # None takes a variable away.
+        # The value None takes a variable away.
         return {name: str(value) for name, value in values.items() if value is not None}
 
     @staticmethod
     def machine():
-        """What this machine's own environment has to say about the package index."""
+        """Return what this machine's own environment says about the package index."""
         values = {name: text for name, text in os.environ.items() if PASSED_ON.match(name)}
-        # pip's cache and settings: ten builds download once.
+        # With pip's cache and settings, ten builds download once.
         return values | {"HOME": str(Path.home())}
 
     def make_venv(self, python=sys.executable):
@@ -123,14 +123,14 @@ class Project:
         return run(arguments, cwd=self.path, env=self.environment(*more), seconds=seconds)
 
     def must(self, command, *more, seconds=120):
-        """`run()`, and `Failed` with the end of the output if it does not succeed."""
+        """Do as `run()`. Raises Failed with the end of the output if the command fails."""
         done = self.run(command, *more, seconds=seconds)
         if done.returncode:
             text = (done.stdout + done.stderr)[-3000:]
             raise Failed(f"{command!r} ended with {done.returncode}:\n{text}")
 
     def manage(self, *arguments, env=None, seconds=120):
-        """`python manage.py ...`; return the finished process."""
+        """Run `python manage.py ...`; return the finished process."""
         return self.run([str(self.python), "manage.py", *arguments], env or {}, seconds=seconds)
 
     def build(self, commands):
@@ -142,9 +142,9 @@ class Project:
         self.must(commands.predeploy, commands.first_environment(), seconds=120)
 
     def doctor(self, *arguments, env=None):
-        """`manage.py doctor --json`: (exit code, {probe name: probe}).
+        """Run `manage.py doctor --json`; return (exit code, {probe name: probe}).
 
-        `Failed` unless it says what to do about each warning and failure.
+        Raises Failed unless the doctor says what to do about each warning and failure.
         """
         done = self.manage("doctor", "--json", *arguments, env=env)
         try:
@@ -165,7 +165,7 @@ class Project:
             for name, command in commands.start.items():
                 programs[name] = Program(
                     name,
-                    # exec, as platforms do: a signal must reach the program and not a shell.
+                    # exec, as on platforms: a signal must reach the program and not a shell.
                     ["bash", "-c", f"exec {command}"],
                     cwd=self.path,
                     env=self.environment(
@@ -187,11 +187,11 @@ class Service:
         self.programs = programs
 
     def output(self):
-        """What all of its processes wrote."""
+        """Return what all of the processes have written."""
         return "".join(program.output() for program in self.programs.values())
 
     def family(self):
-        """{pid: command} of every living process of all programs."""
+        """Return {pid: command} of every living process of all programs."""
         return {
             pid: command
             for program in self.programs.values()
@@ -199,7 +199,7 @@ class Service:
         }
 
     def status(self, path, seconds=10):
-        """(HTTP status, text, seconds it took) of one probe, asked as a platform does."""
+        """Return (HTTP status, text, seconds it took) of one page, asked for as a platform does."""
         began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
@@ -211,7 +211,7 @@ class Service:
             connection.close()
 
     def wait_for_status(self, path, status, seconds):
-        """Wait until `path` is answered with `status`; `Failed` if it is not or a program ends."""
+        """Wait until `path` answers with `status`. Raises Failed if not, or if a program ends."""
         end = time.monotonic() + seconds
         last = "no answer"
         while time.monotonic() < end:
@@ -229,13 +229,13 @@ class Service:
         )
 
     def check_alive(self):
-        """`Failed` if a program has ended."""
+        """Raise Failed if a program has ended."""
         for program in self.programs.values():
             if (code := program.exit_code()) is not None:
                 raise program.failed(f"ended with {code}")
 
     def tail(self, count=15):
-        """The last lines of every program, for people."""
+        """Return the last lines of every program, for people."""
         return "\n".join(f"--- {p.name}\n{p.last_lines(count)}" for p in self.programs.values())
 
     def task_pid(self, task, seconds=60):
@@ -250,7 +250,7 @@ class Service:
         return int(found.group(1))
 
     def stop(self, seconds=28):
-        """SIGTERM to every program at once; return {name: exit code}. Nothing may be left over."""
+        """Send SIGTERM to every program at once; return {name: exit code}. No process may stay."""
         for program in self.programs.values():
             program.terminate()
         codes, problems = {}, []
@@ -276,10 +276,10 @@ class Service:
 
 
 def commands_of(project, target, given):
-    """The `Commands` that the target's own files tell a platform to run.
+    """Return the `Commands` that the target's own files tell a platform to run.
 
     `given` holds what the platform or its user fills in: DATABASE_URL, the Redis URL under the name
-    the file uses, and so on.
+    that the file uses, and so on.
     """
     readers = {
         "render": _render_yaml,
@@ -295,7 +295,7 @@ def _render_yaml(project, given):
 
     blueprint = yaml.safe_load((project.path / "render.yaml").read_text())
     groups = {group["name"]: group["envVars"] for group in blueprint.get("envVarGroups", [])}
-    # A generated value is one for all who share its group.
+    # All who share a group have the same generated value.
     made = {}
     builds, predeploys, start, environment = [], [], {}, {}
     for service in blueprint["services"]:
@@ -344,7 +344,7 @@ def _procfile(project, given):
         line.split(": ", 1) for line in (project.path / "Procfile").read_text().splitlines() if line
     )
     return Commands(
-        # A buildpack does this by itself, from requirements.txt and manage.py.
+        # A buildpack runs this by itself when it sees requirements.txt and manage.py.
         BUILD,
         lines.pop("release"),
         lines,

@@ -1,4 +1,4 @@
-"""Tests that mostly wait, run side by side in threads; each one's outcome is kept."""
+"""Tests that mostly wait, run side by side in threads, with the outcome of each kept."""
 
 import threading
 import time
@@ -18,14 +18,14 @@ class SideBySide:
         return name in self._runs
 
     def result(self, name):
-        """Wait for its end; raise what it raised."""
+        """Wait until this body ends, and raise what it raised."""
         run = self._runs[name]
         run.over.wait()
         if run.error is not None:
             raise run.error
 
     def seconds(self):
-        """{name: how long it took} of all that have ended."""
+        """Return {name: seconds it took} of all that have ended."""
         return {name: run.seconds for name, run in self._runs.items() if run.over.is_set()}
 
     def end(self, interrupt):
@@ -50,7 +50,7 @@ class SideBySide:
         began = time.monotonic()
         try:
             body()
-        # Whatever pytest raises for a skip or a failure is none of Exception.
+        # What pytest raises for a skip or a failure does not inherit from Exception.
         except BaseException as error:
             run.error = error
         finally:

@@ -1,4 +1,4 @@
-"""A mail server that keeps what it gets: it can be slow, and refuse addresses for good."""
+"""A mail server that keeps what it gets. It can be slow, and can refuse addresses for good."""
 
 import collections
 import contextlib
@@ -12,27 +12,27 @@ import time
 class SMTPSink:
     """Listens on loopback, a thread for each connection; a context manager.
 
-    It answers 550 to every address that `refuses(address)` is true of. For `slow` seconds it
-    greets, a line now and then: a client that waits for each line has no reason to give up.
+    It answers 550 to every address for which `refuses(address)` is true. Its greeting takes `slow`
+    seconds, one line now and then, so that a client's timeout for one line does not end it.
     """
 
     REFUSAL = "5.1.1 nobody of that name"
-    GREETING_LINE_EVERY = 3  # seconds; below any client's timeout
+    GREETING_LINE_EVERY = 3  # seconds; shorter than any client's timeout
 
     def __init__(self, *, refuses=lambda address: False, slow=0):
         self.refuses = refuses
         self.slow = slow
-        self.greeting = 0  # clients that are being greeted now
-        self.tried = collections.Counter()  # address: how often a mail to it was offered
+        self.greeting = 0  # The number of clients that are being greeted now.
+        self.tried = collections.Counter()  # {address: how often a mail to it was offered}
         self._messages = []
 
     @property
     def url(self):
-        """Its EMAIL_URL."""
+        """The server's EMAIL_URL."""
         return f"smtp://127.0.0.1:{self.port}"
 
     def messages(self, to=None):
-        """Every message it took, oldest first; with `to`, only those to that address."""
+        """Return every message taken, oldest first; with `to`, only those to that address."""
         taken = list(self._messages)
         return [message for message in taken if to is None or to in str(message["To"])]
 

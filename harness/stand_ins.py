@@ -7,11 +7,11 @@ import urllib.parse
 from .processes import free_port, wait_until
 from .redis_server import RedisServer
 
-# {key: why} of the rows that no server on loopback can stand in for; all others are live-tested.
+# {key: why} of the rows for which no server on loopback can stand in. All others are live-tested.
 NOT_LIVE_TESTED = {}
-# More connections than any test opens.
+# A limit that no test reaches.
 PLENTY = 1000
-# A stand-in closes idle connections this many times sooner: after 3 to 12 s, and so before the
+# A stand-in closes idle connections this many times sooner, after 3 to 12 s. That is before the
 # service's health check (25 s) could keep one alive or find it closed.
 IDLE_SCALE = 50
 
@@ -19,7 +19,7 @@ IDLE_SCALE = 50
 class StandIn(RedisServer):
     """A server as one `row` describes it; a context manager.
 
-    It shows `certificate`, and asks for `password` where the row's URL has one.
+    It shows `certificate`, and asks for `password` if the row's URL has one.
     """
 
     def __init__(self, row, certificate, password):
@@ -31,7 +31,7 @@ class StandIn(RedisServer):
         self.has_few_connections = (row["max_connections"] or PLENTY) < PLENTY
         self.idle_timeout = (row["idle_timeout_s"] or 0) // IDLE_SCALE
         self._refused = row["refused_commands"]
-        # Unknown to its clients; `command()` has its own names for them.
+        # Clients cannot call these commands; `command()` has its own names for them.
         extra = [f"rename-command {word} OWN-{word}" for word in self._refused]
         if self._cluster_mode:
             extra += ["cluster-enabled yes", f"cluster-port {free_port()}"]
@@ -41,9 +41,9 @@ class StandIn(RedisServer):
             default_password = password
             if form.username not in ("", "default"):
                 extra.append(f"user {form.username} on >{password} ~* &* +@all")
-                # `command()` stays the default user.
+                # `command()` still connects as the default user.
                 default_password = "of-the-default-user"
-        # render.yaml asks for what a queue needs; elsewhere it is the default until changed.
+        # render.yaml asks for what a queue needs. Elsewhere the default stays until changed.
         self.policy = "noeviction" if row["in_render_yaml"] else row["eviction"]
         super().__init__(
             certificate,
@@ -51,12 +51,12 @@ class StandIn(RedisServer):
             databases=row["databases"],
             maxclients=min(row["max_connections"] or PLENTY, PLENTY),
             policy=self.policy,
-            # Each idle connection it closes is logged at this level.
+            # At this level the server logs each idle connection that it closes.
             extra=["loglevel verbose", *extra],
         )
 
     def start(self):
-        """Start it; in cluster mode it serves every slot by itself."""
+        """Start the server. In cluster mode it serves every slot by itself."""
         super().start()
         if self._cluster_mode:
             self.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
@@ -68,26 +68,26 @@ class StandIn(RedisServer):
         return super().command(f"OWN-{word}" if word in self._refused else word, *more)
 
     def close_idle(self):
-        """From now on close idle connections; until then they add up, as in real life."""
+        """Close idle connections from now on. Until then they add up, as they do in real life."""
         self.command("CONFIG", "SET", "timeout", self.idle_timeout)
 
     @property
     def given_url(self):
-        """The URL a customer is given: of the form in the row."""
+        """The URL as a customer gets it, in the form that the row says."""
         form = self._form
         return f"{form.scheme}://{self._account}{self.host}:{self.port}{form.path}"
 
     def connections(self):
-        """{id: last command} of its clients now."""
+        """Return {id: last command} of the clients that are connected now."""
         rows = re.findall(r"^id=(\d+) .* cmd=(\S+)", self.command("CLIENT", "LIST"), re.MULTILINE)
         return dict(rows)
 
     def info(self, section, name):
-        """One value of INFO, as text."""
+        """Return one value of INFO, as text."""
         return re.search(rf"^{name}:(.*?)\r?$", self.command("INFO", section), re.MULTILINE)[1]
 
     def idle_closes(self):
-        """How many connections it closed for being idle."""
+        """Return how many connections the server closed because they were idle."""
         return self._program.output().count("Closing idle client")
 
     def _serves_all_slots(self):
@@ -95,7 +95,7 @@ class StandIn(RedisServer):
 
 
 def journeys(rows, left_out=NOT_LIVE_TESTED):
-    """{name: (provider, pinned)}: the live tests. An unverified row is tested pinned, too."""
+    """Return {name: (provider, pinned)} of the live tests. Unverified rows are also pinned."""
     found = {}
     for key in (key for key in rows if key not in left_out):
         found[key] = (key, False)
@@ -105,7 +105,7 @@ def journeys(rows, left_out=NOT_LIVE_TESTED):
 
 
 def effective_verification(row):
-    """What a service rendered with the row's defaults says of its connection, in its own words."""
+    """Return the words in which a service with the row's defaults describes its connection."""
     if row["tls"] == "none":
         return "plain text, not encrypted"
     if row["cert_reqs"] == "none":

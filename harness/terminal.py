@@ -1,4 +1,4 @@
-"""A real terminal: a command in a pty, keys typed into it, and all that it showed, as text."""
+"""A real terminal: a command in a pty, keys typed into it, and what it showed, as text."""
 
 import difflib
 import os
@@ -22,7 +22,7 @@ class Terminal:
     def __init__(self, command, *, cwd, env, columns=80, rows=24):
         self.screen = pyte.HistoryScreen(columns, rows, history=10_000)
         self.stream = pyte.ByteStream(self.screen)
-        self.answered = 0  # the first row below the last answer
+        self.answered = 0  # The first row below the last answer.
         program, *arguments = map(str, command)
         self.child = pexpect.spawn(
             program,
@@ -32,7 +32,7 @@ class Terminal:
             dimensions=(rows, columns),
             timeout=SECONDS,
         )
-        # Pauses for programs that switch the echo off, or end slowly: this one is waited for.
+        # pexpect pauses for programs that switch off the echo or end slowly. Here we wait.
         self.child.delaybeforesend = None
         self.child.ptyproc.delayafterclose = 0
 
@@ -59,7 +59,7 @@ class Terminal:
 
     @property
     def row(self):
-        """The number of the cursor's row, in `rows`."""
+        """The index of the cursor's row in `rows`."""
         return len(self.screen.history.top) + self.screen.cursor.y
 
     def wait_for(self, text):
@@ -72,7 +72,7 @@ class Terminal:
         wait_until(self._waits, SECONDS, "waiting for keys")
 
     def type(self, keys):
-        """Type the keys, of which the last ends the row: ENTER, CTRL_C or CTRL_D."""
+        """Type the keys. The last of them ends the row: ENTER, CTRL_C or CTRL_D."""
         self.answered = self.row + 1
         self.child.send(keys)
 
@@ -84,7 +84,7 @@ class Terminal:
         return self.child.wait()
 
     def _waits(self):
-        """Whether the command sleeps, and not only for a moment."""
+        """Return whether the command sleeps, and not only for a moment."""
         asking = psutil.Process(self.child.pid)
         before = asking.num_ctx_switches()
         time.sleep(0.1)
@@ -96,7 +96,7 @@ class Terminal:
         return self.screen.display[cursor.y][: cursor.x].endswith("): ")
 
     def _read(self, limit):
-        """Show what the command has written; False at its end."""
+        """Show what the command has written; return False at its end."""
         try:
             self.stream.feed(self.child.read_nonblocking(4096, max(limit - time.monotonic(), 0)))
         except pexpect.EOF:

@@ -1,4 +1,4 @@
-"""A TLS front before a plain server: shows a certificate, passes bytes on, counts what it saw."""
+"""A TLS front for a plain server: it shows a certificate, passes bytes on, and counts them."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ HANDSHAKE_TIMEOUT = 10  # seconds
 class Seen:
     """What one connection did. TLS begins with b"\\x16"; `received` counts decrypted bytes.
 
-    On a plain port `received` counts what is not part of a TLS handshake, and `plain` is all of it.
+    On a plain port `received` counts what is not part of a TLS handshake, and `plain` counts all.
     """
 
     first_byte: bytes = b""
@@ -52,16 +52,16 @@ class TLSFront:
 
     @property
     def handshakes(self):
-        """Number of connections whose TLS handshake was completed by both sides."""
+        """The number of connections whose TLS handshake both sides completed."""
         return sum(bool(seen.tls) for seen in self.connections)
 
     @property
     def application_bytes(self):
-        """Number of bytes clients sent after a handshake: where a password would be."""
+        """The number of bytes that clients sent after a handshake, where a password would be."""
         return sum(seen.received for seen in self.connections)
 
     def report(self):
-        """The counts and every connection, as JSON types."""
+        """Return the counts and every connection, as JSON types."""
         return {
             "handshakes": self.handshakes,
             "application_bytes": self.application_bytes,
@@ -198,7 +198,7 @@ class _Plain(_Peer):
         return data
 
     async def hear_out(self):
-        """Read what still comes: else a reset could overtake the alert that says what is wrong."""
+        """Read what still comes; otherwise a reset could overtake the alert with the reason."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
@@ -207,7 +207,7 @@ class _Plain(_Peer):
 
 
 class _Encrypted(_Plain):
-    """A client that speaks TLS. By hand, for asyncio keeps back the alert of a failed handshake."""
+    """A client that speaks TLS, without asyncio's, which holds back a failed handshake's alert."""
 
     def __init__(self, loop, sock, seen, context):
         super().__init__(loop, sock, seen)
@@ -248,7 +248,7 @@ class _Encrypted(_Plain):
 
 
 def only_tls_1_1(context):
-    """Make an ssl.SSLContext speak the version that was retired in 2021, and no other."""
+    """Make an ssl.SSLContext speak only TLS 1.1, which was retired in 2021."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -256,7 +256,7 @@ def only_tls_1_1(context):
 
 
 def _outside_of_handshakes(data):
-    """How many bytes are not part of a TLS handshake or alert record."""
+    """Return how many bytes are not part of a TLS handshake or alert record."""
     position = 0
     while position < len(data) and data[position] in (0x15, 0x16):
         position += 5 + int.from_bytes(data[position + 3 : position + 5], "big")

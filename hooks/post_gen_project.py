@@ -1,14 +1,16 @@
-"""Prove that what was written is whole; then let scripts run and remove the marker of pre_gen.
+"""Prove that what was written is complete, make its scripts executable, and remove the marker.
 
-Cookiecutter renders this file and runs the copy in the new project. Only RAW changes: the rest is
-plain Python, 3.10 or newer, which the tests import as it stands.
+Cookiecutter renders this file and runs the copy in the new project. Rendering changes RAW only. The
+rest is plain Python, 3.10 or newer, so the tests can import this file as it stands.
 """
 
 import sys
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # the folder of the copy, $TMPDIR: a stray yaml.py there would be imported
-    import _signal  # `signal` imports for 5 ms first, and Ctrl-C would show a traceback of that
+    # The copy lies in $TMPDIR. With that folder on the path, a yaml.py there would be imported.
+    sys.path.pop(0)
+    # `import signal` takes 5 ms, in which Ctrl-C would show a traceback; `_signal` takes none.
+    import _signal
 
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
@@ -21,28 +23,30 @@ import textwrap
 
 try:
     import tomllib
-except ImportError:  # Python 3.10
+except ImportError:  # Python 3.10 has no tomllib.
     tomllib = None
 try:
     import yaml
-except ImportError:  # cookiecutter brings it, a test may not
+except ImportError:  # Cookiecutter brings PyYAML; without it, render.yaml is not checked.
     yaml = None
 
 RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
 
 QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
-# As in pre_gen_project.py: what is looked at, in a folder that may hold more.
+# The names at the top of a generated project, as in pre_gen_project.py. The folder may hold others,
+# which are their owner's and are not looked at.
 WRITTEN = (
     ".env.example .github .gitignore .python-version Procfile Procfile.dev README.md "
-    "authentication config gunicorn.conf.py manage.py operations pyproject.toml redis_connection "
-    "render.yaml "
-    "requirements-dev.txt requirements.txt script supervisord.conf templates tests"
+    "authentication config docs gunicorn.conf.py manage.py operations pyproject.toml "
+    "redis_connection render.yaml requirements-dev.txt requirements.txt script supervisord.conf "
+    "templates tests"
 )
 SETTINGS = "config/settings.py"
 MARKER = "INCOMPLETE.txt"
 WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
 
-STOP_BUDGET = 28  # seconds; supervisord stops one program after another, hosts kill after 30
+# Seconds. supervisord stops one program after another, and hosts kill all of them after 30.
+STOP_BUDGET = 28
 PROGRAMS = ["program:celery_beat", "program:celery_worker", "program:django"]
 PROCFILE = ["beat", "release", "web", "worker"]
 BY_TARGET = {"render.yaml": ("render", "render_services"), "Procfile": ("procfile",)}
@@ -56,7 +60,8 @@ RENDERED = {
     "CELERY_REMOTE_CONTROL": "__remote_control",
 }
 
-TAGS = re.compile("{[{" + "%]")  # joined here, or it would be a tag in this file
+# Written as one string, this pattern would itself be a template tag of this file.
+TAGS = re.compile("{[{" + "%]")
 SHELL = re.compile(r"\b\w*sh\s+-\w*c\b|&&|\|")
 PINNED = re.compile(r"[\w.-]+(\[[\w,.-]+\])?==[\w.!+]+( *;.*?)?( --hash=sha256:[0-9a-f]{64})+")
 ELSEWHERE = re.compile(r"://|^\s*-(?!-hash=)|--\S*index|--find-links|--trusted-host", re.MULTILINE)
@@ -69,7 +74,7 @@ SECRETS = {
     "a password in a URL": re.compile(r"://[^\s:/@]*:(?![A-Z_]+@|[{$<])[^\s:/@]+@"),
 }
 
-# What may stand in render.yaml: `!` must. Render's own schema lets much more slip through.
+# The keys that render.yaml may have, and with `!` must have. Render's own schema is less strict.
 BLUEPRINT = {
     "file": "services! databases envVarGroups",
     "web": "type! name! plan region runtime! buildCommand! preDeployCommand startCommand! "
@@ -92,13 +97,13 @@ NOT_TEXT = {
 
 
 def problems(root, answers):
-    """Return one sentence for each thing that is wrong with the project in the folder `root`."""
+    """Return what is wrong with the project in the folder `root`, one sentence each."""
     files = read(root, WRITTEN.split())
     return [text for check in CHECKS for text in check(files, answers)]
 
 
 def skipped(answers):
-    """Return in words what cannot be checked here."""
+    """Yield in words what cannot be checked with this Python."""
     if sys.version_info < (3, 11):
         yield "the syntax of .py and .toml files, which is that of Python 3.11"
     if yaml is None and answers["deploy_target"] in BY_TARGET["render.yaml"]:
@@ -106,7 +111,7 @@ def skipped(answers):
 
 
 def read(root, names):
-    """Return {path: text} of these files, and of those in these folders, of the folder `root`."""
+    """Return {path: text} of these files of `root`, and of all files in folders of these names."""
     files = {}
     for top in (os.path.join(root, name) for name in names):
         below = [os.path.join(folder, name) for folder, _, found in os.walk(top) for name in found]
@@ -140,7 +145,7 @@ def check_settings(files, answers):
     try:
         tree = ast.parse(files[SETTINGS])
     except (KeyError, SyntaxError, ValueError):
-        return  # another check says so
+        return  # check_presence or check_python reports it.
     dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
     pairs = [pair for node in dicts for pair in zip(node.keys, node.values, strict=True)]
     for key, answer in RENDERED.items():
@@ -150,7 +155,7 @@ def check_settings(files, answers):
 
 
 def supervised(files):
-    """Return supervisord.conf as supervisor reads it, the seconds to stop all of it, an error."""
+    """Return the sections of supervisord.conf, the seconds that a stop may take, and an error."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
     try:
         parser.read_string(files.get("supervisord.conf", ""))
@@ -165,7 +170,7 @@ def check_supervisord(files, answers):
     if error:
         yield f"supervisord.conf cannot be parsed: {error}."
         return
-    # A [group:x] counts as well: with one, `supervisorctl status django` finds nothing.
+    # A [group:x] counts too, because `supervisorctl status django` would find nothing with one.
     found = sorted(n for n in sections if ":" in n and not n.startswith("rpcinterface:"))
     if found != PROGRAMS:
         yield f"supervisord.conf has {found}, not {PROGRAMS}."
@@ -210,7 +215,9 @@ def check_requirements(files, answers):
 
 def check_leftovers(files, answers):
     for name, text in files.items():
-        text = text.removeprefix(f"# {answers['project_name']}\n")  # which may be such a name
+        text = text.removeprefix(
+            f"# {answers['project_name']}\n"
+        )  # A name may look like a leftover.
         if re.search(r"cookiecutter\.\w", text):
             yield f"{name} still says 'cookiecutter.'."
         if TAGS.search(text) and not name.startswith(("templates/", ".github/")):
@@ -233,13 +240,13 @@ def check_render(files, answers):
     except yaml.YAMLError as error:
         yield f"render.yaml cannot be parsed: {' '.join(str(error).split())}."
         return
-    # The rules rely on the shape.
+    # The rules expect a file of the right shape.
     wrong = list(shape("file", blueprint)) or list(rules(blueprint, files, answers))
     yield from (f"render.yaml: {text}" for text in wrong)
 
 
 def shape(kind, thing):
-    """Say which keys of a part of render.yaml are missing, unknown or of the wrong type."""
+    """Yield which keys of a part of render.yaml are missing, unknown or of the wrong type."""
     if kind == "services":
         kind = thing.get("type") if isinstance(thing, dict) else None
         if kind not in ("web", "worker", "keyvalue"):
@@ -268,7 +275,7 @@ def shape(kind, thing):
 
 
 def rules(blueprint, files, answers):
-    """Say what a well-formed render.yaml gets wrong."""
+    """Yield the mistakes of a render.yaml whose shape is right."""
     services, databases = blueprint["services"], blueprint.get("databases", [])
     groups = blueprint.get("envVarGroups", [])
     keyvalues = [service for service in services if service["type"] == "keyvalue"]
@@ -345,29 +352,30 @@ CHECKS = (
 
 
 def make_executable(root):
-    """Let the scripts run: out of a zip file cookiecutter takes them without their mode."""
+    """Make scripts executable, because cookiecutter loses their mode when it unpacks a zip file."""
     for name, text in read(root, ["manage.py", "script"]).items():
         if text.startswith("#!"):
             path = os.path.join(root, name)
             mode = os.stat(path).st_mode
-            os.chmod(path, mode | (mode & 0o444) >> 2)  # for whoever may read it
+            # Whoever may read a script may run it.
+            os.chmod(path, mode | (mode & 0o444) >> 2)
 
 
 def given(answers):
-    """Return all five answers, as one may give them on a command line."""
+    """Return all five answers as a command line takes them."""
     texts = ['project_name="{project_name}"'.format(**answers)]
     return " ".join(texts + [f"{key}={answers[key]}" for key in QUESTIONS[1:]])
 
 
 def summary(answers):
-    """Return (label, text) pairs: all answers, the Redis, how it is verified, the next command."""
+    """Return (label, text) pairs: the answers, the Redis, its verification, the next command."""
     row, target = answers["_redis_providers"][answers["redis_provider"]], answers["deploy_target"]
     redis = row["label"]
     if row["tls"] == "none":
         redis += ": plain redis:// without TLS"
     redis += f", inside {row['network']}." if row["network"] else "."
     if target not in row["reachable_from"]:
-        redis += f" WARNING: deploy_target {target} is outside of it."
+        redis += f" WARNING: it cannot be reached from deploy_target {target}."
     mode = answers["__cert_reqs"]
     check = f"{mode} (the chain and the host name, or no connection)"
     if mode == "none":
@@ -393,11 +401,11 @@ def wrapped(text, indent):
 
 
 def report(found, answers):
-    """Print the problems on stderr, or the summary on stdout, and return the exit status."""
+    """Print the problems to stderr or the summary to stdout, and return the exit status."""
     for text in skipped(answers):
         print(f"Not checked: {text}.", file=sys.stderr)
     if found:
-        print("The project is not whole, which is a fault of the template:", file=sys.stderr)
+        print("The project is not complete, which is a fault of the template:", file=sys.stderr)
         for text in found:
             print(wrapped(f"  - {text}", "    "), file=sys.stderr)
         print(wrapped(f"Answers: {given(answers)}", "  "), file=sys.stderr)
@@ -407,11 +415,12 @@ def report(found, answers):
             file=sys.stderr,
         )
         return 1
-    if "_output_dir" in answers:  # cruft, which runs this at every update, has none
+    # cruft runs this hook at every update, and gives no _output_dir.
+    if "_output_dir" in answers:
         try:
             for label, text in summary(answers):
                 print(wrapped(f"{label}: {text}", "  "), flush=True)
-        except OSError:  # nobody takes it, and the project is whole all the same
+        except OSError:  # Nobody reads the summary; the project is complete all the same.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
 

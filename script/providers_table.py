@@ -25,12 +25,12 @@ CHECK_KEYS = ("ca", "cert_reqs", "check_hostname")
 
 
 def read_context() -> dict:
-    """What cookiecutter.json holds."""
+    """Return what cookiecutter.json holds."""
     return json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
 
 
 def live_test(key: str, rows: dict[str, dict], left_out=stand_ins.NOT_LIVE_TESTED) -> str:
-    """How tests/live tests this row, or why not."""
+    """Return how tests/live tests this row, or why it does not."""
     if key in left_out:
         return f"no: {left_out[key]}"
     pinned = (key, True) in stand_ins.journeys(rows, left_out).values()
@@ -38,7 +38,7 @@ def live_test(key: str, rows: dict[str, dict], left_out=stand_ins.NOT_LIVE_TESTE
 
 
 def verification(row: dict) -> str:
-    """What the rendered defaults verify, for `cert_strictness` recommended."""
+    """Return what the rendered defaults verify with `cert_strictness` recommended."""
     words = stand_ins.effective_verification(row)
     if row["tls"] == "none":
         return f"{words}; verified once the URL is rediss://"
@@ -55,12 +55,12 @@ def idle_timeout(row: dict) -> str:
 
 
 def table(heads: list[str], lines: list[list[str]]) -> str:
-    """A Markdown table; a cell must not hold a `|`."""
+    """Return a Markdown table. No cell may hold a `|`."""
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [heads, ["---"] * len(heads), *lines])
 
 
 def generated(rows: dict[str, dict]) -> str:
-    """The tables and the notes, as Markdown."""
+    """Return the tables and the notes as Markdown."""
     connection, limits, evidence, notes = [], [], [], []
     for key, row in rows.items():
 
@@ -120,7 +120,7 @@ def generated(rows: dict[str, dict]) -> str:
 
 
 def refreshed(page: str, rows: dict[str, dict]) -> str:
-    """The page with its generated part renewed. Raises ValueError when a marker is missing."""
+    """Return the page with its generated part renewed. Raises ValueError if a marker is missing."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
@@ -129,7 +129,7 @@ def refreshed(page: str, rows: dict[str, dict]) -> str:
 
 
 def counted(page: str, rows: dict[str, dict]) -> str:
-    """docs/security.md with the counts of the refusal matrix, which grows with the rows."""
+    """Return docs/security.md with the counts of the refusal matrix, which grows with the rows."""
     counts = refusals.counts(rows)
     for what, number in counts.items():
         line = re.search(rf"^\| {re.escape(what)} \| (\d+) .*$", page, re.MULTILINE)
@@ -139,12 +139,12 @@ def counted(page: str, rows: dict[str, dict]) -> str:
 
 
 def numbered(page: str, rows: dict[str, dict]) -> str:
-    """The page with the number of choices of Redis."""
+    """Return the page with the number of choices of Redis."""
     return re.sub(r"\b\d+(?=\s+choices\b)", str(len(rows)), page)
 
 
 def sealed(hook: str, context: dict) -> str:
-    """The text of hooks/pre_gen_project.py with the digests of these private values."""
+    """Return the text of hooks/pre_gen_project.py with the digests of these private values."""
     names: dict = {}
     exec(compile(hook, HOOK.name, "exec"), names)
     for key in names["DIGESTS"]:

@@ -36,7 +36,7 @@ class Baked:
 
 
 def load_hook(name):
-    """Import hooks/<name>.py as it stands, not rendered."""
+    """Import hooks/<name>.py unrendered."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "hooks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -55,14 +55,14 @@ def post_gen():
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts():
-    """Let children be interrupted: under `&` and nohup a program ignores these; so would they."""
+    """Let children take interrupts, which they would ignore if pytest runs under `&` or nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
 def home(tmp_path):
-    """A new account, for the real commands."""
+    """A new user account for the real commands."""
     return Home(tmp_path / "user")
 
 
@@ -105,7 +105,7 @@ def bake(template):
             if replay:
                 replays.mkdir()
                 (replays / f"{template.name}.json").write_text(json.dumps({"cookiecutter": replay}))
-            # The hooks' rendered copies, which cookiecutter never deletes, go with the rest.
+            # Cookiecutter never deletes the hooks' rendered copies, so they go with this folder.
             with mock.patch.object(tempfile, "tempdir", str(folder)):
                 project = cookiecutter(
                     str(template),
@@ -124,7 +124,7 @@ def bake(template):
 
 @pytest.fixture(scope="session")
 def baked(bake):
-    """Bake once for each combination of answers, without hooks; tests only read the result."""
+    """Bake each combination of answers once, without hooks. Tests must not change the result."""
     projects = {}
 
     def baked(**answers):

@@ -37,7 +37,7 @@ PARTS = (
     "script",
     "tests",
 )
-# The tests that judge rows, labels and the questions as shown.
+# The tests that judge rows, labels, and the questions as a terminal shows them.
 JUDGES = (
     "tests/test_facts.py",
     "tests/test_security_page.py::test_the_page_has_the_kinds_and_the_counts_of_the_live_tests",
@@ -53,7 +53,7 @@ JUDGES = (
 
 @pytest.fixture
 def copy(tmp_path):
-    """The template, to be changed."""
+    """A copy of the template to change."""
     folder = tmp_path / "template"
     debris = shutil.ignore_patterns("__pycache__", ".*_cache")
     shutil.copytree(SERVICE, folder / SERVICE.name, ignore=debris)
@@ -66,7 +66,7 @@ def copy(tmp_path):
 
 
 def add(folder, label):
-    """The page's first step. It is the second choice: no test may rest on a number."""
+    """Do the page's first step. The row comes second, because no test may rely on a number."""
     path = folder / "cookiecutter.json"
     context = json.loads(path.read_text("utf-8"))
     rows, labels = context["_redis_providers"], context["__prompts__"]["redis_provider"]
@@ -85,7 +85,7 @@ def second(things, key, value):
 
 
 def command(folder, *arguments, **settings):
-    """The finished process of a command in the copy."""
+    """Run a command in the copy; return the finished process."""
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | settings
     return run([sys.executable, *arguments], cwd=folder, env=env, seconds=120)
 
@@ -108,7 +108,7 @@ def test_a_row_and_a_label_and_two_commands_make_a_provider(copy, bake):
         assert f"{number} choices" in text
         expected = text.replace(f"{number} choices", f"{number + 1} choices")
         assert (copy / page).read_text("utf-8") == expected
-    # With the hooks, which refuse rows that they do not know.
+    # The hooks run too, because they refuse rows that they do not know.
     baked = bake(broken=copy, redis_provider=KEY, deploy_target="server")
     assert "EXAMPLE_REDIS_URL" in baked.text(".env.example")
 

@@ -1,4 +1,4 @@
-"""What the doctor reads of a certificate that was not verified, as another reader reads it."""
+"""The doctor's reader of unverified certificates, compared with another reader."""
 
 import datetime
 import ipaddress
@@ -24,13 +24,13 @@ def ours():
     finally:
         sys.path.remove(str(SERVICE))
     yield ours
-    # Other tests import a changed one by this name.
+    # Other tests import a changed module by this name.
     for name in [name for name in sys.modules if name.partition(".")[0] == "redis_connection"]:
         del sys.modules[name]
 
 
 def expected(der):
-    """What `cryptography` reads, in the form of ssl."""
+    """Return what `cryptography` reads, in the form that ssl uses."""
     found = x509.load_der_x509_certificate(der)
     shown = {NameOID.COMMON_NAME: "commonName", NameOID.ORGANIZATION_NAME: "organizationName"}
     end = found.not_valid_after_utc
@@ -61,7 +61,7 @@ def read(ours, der):
 
 
 def certificate(names, hosts, days):
-    """A certificate with these parts of its name, these names of hosts, and this end, as DER."""
+    """Return a certificate (DER) with these parts of its name, these hosts and this last day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(oid, text) for oid, text in names])
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)

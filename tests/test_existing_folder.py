@@ -1,4 +1,4 @@
-"""A folder that is there already: what its owner has in it is never changed or deleted."""
+"""Baking into a folder that exists: nothing of its owner's is ever changed or deleted."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from harness.machine import (
 MARKER = "INCOMPLETE.txt"
 BAD = {"cert_strictness": "required", "redis_provider": "heroku"}
 PAGE = "<p>The owner's page</p>\n"
-# What nobody bakes, and would hate to lose.
+# Files of an owner, which no bake makes and which nobody wants to lose.
 KEPT = {
     ".git/config": "[core]\n\tbare = false\n",
     "LICENSE": "All rights reserved\n",
@@ -40,7 +40,7 @@ def project(home):
 
 @pytest.fixture(scope="module")
 def fresh(template, tmp_path_factory):
-    """fresh(**answers) -> the files of a project in a folder of its own."""
+    """fresh(**answers) -> the files of the same project, baked into a new folder."""
     made = {}
 
     def fresh(**answers):
@@ -58,7 +58,7 @@ def fresh(template, tmp_path_factory):
 
 @pytest.fixture
 def broken(template, tmp_path):
-    """A copy of the template that post_gen finds fault with."""
+    """A copy of the template whose projects post_gen refuses."""
     folder = tmp_path / "broken"
     shutil.copytree(template, folder)
     service = next(folder.glob("{{*}}"))
@@ -86,15 +86,15 @@ def rewrite(path, text):
 
 
 def kept(folder):
-    """What a snapshot has of the owner's files and folders."""
+    """Return the part of a snapshot that is the owner's files and folders."""
     names = {parent.as_posix() for name in KEPT for parent in (Path(name), *Path(name).parents)}
     return {name: found for name, found in snapshot(folder).items() if name in names - {"."}}
 
 
 def refused(done, *texts):
-    """The hook's sentence, of a run that it alone refused."""
+    """Return the hook's sentence about the folder, of a run that nothing else refused."""
     assert done.returncode == 1
-    assert done.stderr.startswith("Nothing was generated, because:\n  - the folder 'my_service' ")
+    assert done.stderr.startswith("Nothing was generated, because:\n  - The folder 'my_service' ")
     assert done.stderr.count("\n  - ") == 1
     assert hook_frames(done) == []
     sentence = done.stderr.splitlines()[1]
@@ -186,7 +186,7 @@ def test_a_name_that_the_project_would_write_is_refused(home, template, project,
     make(project / name)
     before = snapshot(home.work)
     done = home.cookiecutter(template, *flags, answers={"deploy_target": "procfile"})
-    refused(done, f"already holds {name}, ", "then run again" if name == MARKER else ": move away")
+    refused(done, f"already holds {name}, ", "and run again" if name == MARKER else ". Move away")
     assert snapshot(home.work) == before
 
 
@@ -217,7 +217,7 @@ def test_a_refusal_tells_of_the_answers_and_of_the_folder(home, template, projec
     done = home.cookiecutter(template, "-f", answers=BAD)
     assert done.stderr.count("\n  - ") == 2
     assert "cert_strictness 'required' cannot work" in done.stderr
-    assert "already holds README.md, which would be overwritten or deleted: move" in done.stderr
+    assert "already holds README.md, which would be overwritten or deleted. Move" in done.stderr
     assert snapshot(home.work) == before
 
 
@@ -239,12 +239,12 @@ def test_a_project_cannot_be_generated_over_itself(home, template, project, fres
         before = snapshot(home.work)
         done = home.cookiecutter(template, *flags)
         if flags:
-            assert "`cruft update` renews" in refused(done)
+            assert "To renew a project of this template, run `cruft update`." in refused(done)
             assert snapshot(home.work) == before
     assert tree(project) == fresh()
 
 
-# What stands in the place of the folder
+# Something else stands where the folder should be
 
 
 def test_a_file_in_the_place_of_the_folder_stays(home, template, project):
@@ -336,7 +336,7 @@ def test_what_fails_in_the_owners_folder_keeps_what_was_there(home, broken, temp
     assert kept(project) == before
     after = snapshot(home.work)
     done = home.cookiecutter(template, "-f")
-    refused(done, f"already holds {MARKER}, since an earlier run did not finish there: ")
+    refused(done, f"already holds {MARKER}, because an earlier run did not finish there. ")
     assert snapshot(home.work) == after
 
 
@@ -345,10 +345,10 @@ def test_nobody_is_told_to_delete_what_is_their_own(home, broken, template, proj
     others = tree(project)
     home.cookiecutter(broken, "-f")
     marker = (project / MARKER).read_text("utf-8")
-    assert "\nDelete this folder, or all in it that is not your own, and generate " in marker
+    assert "\nDelete this folder, or everything in it that is not your own, and generate " in marker
     told = home.cookiecutter(template, "-f").stderr
-    assert ": delete the folder, or all in it that is not your own, then run again.\n" in told
-    # As it says:
+    assert ". Delete the folder, or everything in it that is not your own, and run again.\n" in told
+    # Do what the message says.
     for path in project.iterdir():
         if path.name not in {name.split("/")[0] for name in KEPT}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -374,7 +374,7 @@ SAME_NAME = {"README.md", "templates/base.html"}
 
 
 def lost(folder, before):
-    """The owner's files that have another content now, and those that are no more."""
+    """Return the owner's files whose content has changed, and those that are gone."""
     after = tree(folder)
     changed = {name for name in MINE if name in after and after[name] != before[name]}
     return changed, {name for name in MINE if name not in after}
@@ -409,7 +409,7 @@ def test_without_hooks_s_keeps_all_but_what_is_copied(home, template, project):
 
 
 def test_patterns_of_whole_folders_would_delete_the_owners(home, template, tmp_path, project):
-    """Why `_copy_without_render` names files only: cookiecutter deletes a copied folder first."""
+    """Cookiecutter deletes a copied folder first, so `_copy_without_render` names files only."""
     folder = tmp_path / "older"
     shutil.copytree(template, folder)
     context = json.loads((folder / "cookiecutter.json").read_text())
@@ -439,7 +439,7 @@ def test_a_read_only_folder_of_the_owner_is_refused(home, template, project, tmp
     before = snapshot(home.work)
     done = home.run(read_only(home.work, empty(tmp_path), home.command(template, "-f")))
     failed_hook(done, "pre_gen_project")
-    reason = f"no file can be written into '{project}': Read-only file system."
+    reason = f"No file can be written into '{project}': Read-only file system."
     assert done.stderr.startswith(f"Nothing was generated, because:\n  - {reason}\n(")
     assert snapshot(home.work) == before
 

@@ -57,7 +57,7 @@ WORDS = {
         "volatile-ttl",
     },
 }
-# What fits into Python, TOML, YAML, INI, shell and Markdown unescaped.
+# Values that need no escaping in Python, TOML, YAML, INI, shell and Markdown.
 PLAIN = re.compile(r"[A-Za-z0-9 .,:/()=+_-]*")
 PATTERNS = {
     "label": PLAIN,
@@ -72,12 +72,12 @@ PATTERNS = {
 
 
 def shape_problems(row):
-    """Keys and types, and values from the lists and patterns above."""
+    """Return which keys, types and values are not as the lists and patterns above say."""
     problems = [f"{key} is missing" for key in TYPES.keys() - row.keys()]
     problems += [f"{key} is unknown" for key in row.keys() - TYPES.keys()]
     for key in TYPES.keys() & row.keys():
         value = row[key]
-        if type(value) not in TYPES[key]:  # not isinstance: a bool is no number here
+        if type(value) not in TYPES[key]:  # isinstance() would take a bool for a number.
             problems.append(f"{key} has the type {type(value).__name__}")
         elif key in WORDS and value not in WORDS[key]:
             problems.append(f"{key} is {value!r}")
@@ -89,7 +89,7 @@ def shape_problems(row):
 
 
 def sense_problems(row):
-    """What a row of the right shape may still say wrongly."""
+    """Return what contradicts itself in a row of the right shape."""
     plain, targets = row["tls"] == "none", set(ANSWERS["deploy_target"])
     url = row["url_form"]
     host = url.partition("://")[2].rpartition("@")[2].partition(":")[0]
@@ -128,7 +128,7 @@ def sense_problems(row):
 
 
 def question_problems(answers):
-    """Choices, rows and labels that do not go together, and text that a terminal would spoil."""
+    """Return what does not fit: choices, rows and labels, or texts that a terminal would spoil."""
     problems, prompts = [], answers["__prompts__"]
     questions = [key for key in answers if not key.startswith("_")]
     if answers["redis_provider"] != list(answers["_redis_providers"]):
@@ -159,7 +159,7 @@ def question_problems(answers):
 
 
 def screen(answers, key, question, labels):
-    """The lines that cookiecutter 2.7 prints for one question, at their longest."""
+    """Return the lines that cookiecutter 2.7 prints for one question, at their longest."""
     first, choices = f"  [1/5] {question}", answers[key]
     if isinstance(choices, str):
         default = "x" * 40 if "{{" in choices else choices
@@ -170,7 +170,7 @@ def screen(answers, key, question, labels):
 
 
 def branches(text, keys, others):
-    """Comparisons of the provider with a literal: facts belong into a row, not into an `if`.
+    """Return comparisons of the provider with a literal. A fact belongs in a row, not in an `if`.
 
     `keys` are the providers, `others` the words that are also answers to another question.
     """
@@ -190,7 +190,7 @@ def branches(text, keys, others):
 
 
 def unproven(rows, left_out):
-    """Rows that no live test runs, without a sentence that says why."""
+    """Return the rows that no live test runs, and that have no sentence that says why."""
     known = [key for key in left_out if key in rows]
     return [f"{key} is no row" for key in left_out if key not in rows] + [
         f"{key} is not live-tested, for no reason" for key in known if len(left_out[key]) < 20
@@ -198,7 +198,7 @@ def unproven(rows, left_out):
 
 
 def changed(answers, **changes):
-    """A deep copy with some top-level keys replaced."""
+    """Return a deep copy with some top-level keys replaced."""
     assert changes.keys() <= answers.keys()
     return json.loads(json.dumps(answers | changes))
 

@@ -1,4 +1,4 @@
-"""Answers that nobody should give: each is refused with better ones, or baked as it was given."""
+"""Hostile answers: each is refused with a better one, or baked exactly as it was given."""
 
 import ast
 import configparser
@@ -32,19 +32,19 @@ PLAIN = {"project_name": "My Service", "project_slug": "my_service"}
 TAG = re.compile("{[{%#]")
 
 # What a refusal says to do. A group holds the value to give instead.
-EXAMPLE = re.compile(r"(project_name|project_slug) .*: answer for example '([^']+)'\.")
+EXAMPLE = re.compile(r"(project_name|project_slug) .*\. Answer for example '([^']+)'\.")
 FOLDER = re.compile(r"(project_slug) .* cannot be the name of a folder: .*, for example (\w+)\.")
 RUN = re.compile(r"(project_\w+) was given as .*, which cookiecutter has run as a .* plain text\.")
-PAIR = re.compile(r"(cert_strictness) .* cannot work out of the box .*: answer (recommended); .*")
+PAIR = re.compile(r"(cert_strictness) .* cannot work out of the box .*\. Answer (recommended)\. .*")
 
-# Cookiecutter's own: the last answers, and each hook as it was rendered.
+# Files of cookiecutter's own: the last answers, and each hook as it was rendered.
 REPLAY = "home/.cookiecutter_replay"
-HOOK = re.compile(rb'"""(Refuse answers that cannot work|Prove that what was written is whole)')
+HOOK = re.compile(rb'"""(Refuse answers that cannot work|Prove that what was written is complete)')
 
 
 @dataclass
 class Ended:
-    """How a bake ended: with a project, the reasons of a refusal or cookiecutter's own error."""
+    """The end of a bake: a project, the reasons of a refusal, or cookiecutter's own error."""
 
     project: Path | None = None
     reasons: tuple = ()
@@ -54,7 +54,7 @@ class Ended:
 
 
 def reasons_of(error):
-    """The sentences of a refusal. AssertionError unless stderr begins with them, wrapped or not."""
+    """Return the reasons of a refusal. Raises AssertionError unless stderr begins with them."""
     told, note, _ = error.partition(NOTE)
     assert told.startswith(f"{HEAD}\n") and note, f"no refusal: {error}"
     text = unwrapped(told.removeprefix(f"{HEAD}\n"))
@@ -66,7 +66,7 @@ def reasons_of(error):
 
 
 def leftovers(before, after, project=None):
-    """The paths at which two trees differ, but for the project and for what is cookiecutter's."""
+    """Return where two trees differ, apart from the project and cookiecutter's own files."""
     changed = {path for path in {*before, *after} if before.get(path, "") != after.get(path, "")}
     own = {path for path in changed if re.fullmatch(REPLAY + r"(/\w+\.json)?", path)}
     own |= {p for p in changed if re.fullmatch(r"tmp/tmp\w+\.py", p) and HOOK.match(after[p])}
@@ -74,7 +74,7 @@ def leftovers(before, after, project=None):
 
 
 def instead(reasons, answers):
-    """The answers with those that the reasons ask for. AssertionError if one asks for none."""
+    """Return the answers that the reasons suggest. Raises AssertionError if one suggests none."""
     better = {}
     for reason in reasons:
         matches = (form.fullmatch(reason) for form in (EXAMPLE, FOLDER, RUN, PAIR))
@@ -90,7 +90,7 @@ def instead(reasons, answers):
 
 
 def literals(project, name):
-    """{variable or function: text} of the assignments of, and calls with, a text at their end."""
+    """Return {name: text} of assignments and calls in Python code that end with a text."""
     found = {}
     for node in ast.walk(ast.parse((project / name).read_text("utf-8"))):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
@@ -101,14 +101,14 @@ def literals(project, name):
 
 
 def settings_of(project, name):
-    """The texts in Python code that name a module of settings."""
+    """Return the texts in Python code that name a module of settings."""
     tree = ast.parse((project / name).read_text("utf-8"))
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     return {text for text in texts if str(text).endswith(".settings")}
 
 
 def started(project):
-    """The commands in supervisord.conf, Procfile and render.yaml, and the names in the last."""
+    """Return the commands in supervisord.conf, Procfile and render.yaml, and its names."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
     parser.read_string((project / "supervisord.conf").read_text("utf-8"))
     commands = [parser[name].get("command", "") for name in parser.sections()]
@@ -123,7 +123,7 @@ def started(project):
 
 
 def stated(project):
-    """{place: text} of all that the parsed files say about the project's name."""
+    """Return {place: text} of all that the parsed files say about the project's name."""
     commands, names = started(project)
     packages = re.findall(r"(?:celery -A|gunicorn|python -m) ([^ .]+)", "\n".join(commands))
     module = literals(project, "config/settings.py")
@@ -143,14 +143,14 @@ def stated(project):
 
 
 def check_project(ended, answers, post_gen):
-    """Raise AssertionError unless the project is whole and holds the answers as they were given."""
+    """Raise AssertionError unless the project is complete and holds the answers as given."""
     assert ended.error == ""
     replay = ended.project.parent.parent / REPLAY / "template.json"
     context = json.loads(replay.read_text())["cookiecutter"]
     effective = {key: context[key] for key in QUESTIONS}
     assert answers.items() <= effective.items(), f"other answers are effective: {effective}"
     name, slug = effective["project_name"], effective["project_slug"]
-    # Said once more, without the hook's lists.
+    # The rules again, written without the hook's lists.
     assert slug.isascii() and slug.isidentifier() and slug.islower(), slug
     assert slug not in ("con", "prn", "aux", "nul", "com1", "lpt1"), slug
     dashed = slug.replace("_", "-")
@@ -172,7 +172,7 @@ def check_project(ended, answers, post_gen):
     assert not (ended.project / "INCOMPLETE.txt").exists()
     summary = f'Answers: project_name="{name}"'
     summary += "".join(f" {key}={effective[key]}" for key in QUESTIONS[1:])
-    # It is wrapped between words, where a name of several may be as well.
+    # The line is wrapped between words, and so may a name of several words be.
     shown = " ".join(ended.output.split("\n  "))
     assert " ".join(shown.split()).startswith(" ".join(summary.split())), ended.output
 
@@ -181,7 +181,7 @@ def check_project(ended, answers, post_gen):
 
 
 def in_process(home, template, answers, capfd):
-    """Bake in this process: no argument of a command can hold a NUL."""
+    """Bake in this process, because no argument of a command can hold a NUL."""
     config = home.home / "config.yaml"
     config.write_text(f"replay_dir: {home.home.parent / REPLAY}\n")
     ended = Ended()
@@ -204,7 +204,7 @@ def in_process(home, template, answers, capfd):
 
 
 def by_command(home, template, answers, capfd):
-    """Bake by the real command, with the answers as its arguments."""
+    """Bake with the real command, with the answers as its arguments."""
     done = home.cookiecutter(template, answers=answers)
     ended = Ended(output=done.stdout, error=done.stderr)
     last = (done.stderr.splitlines() or [""])[-1]
@@ -221,22 +221,22 @@ def by_command(home, template, answers, capfd):
 
 @pytest.fixture
 def home(home):
-    """An account whose user has a file."""
+    """The account of a user who has a file of their own."""
     (home.work / "notes.txt").write_text("mine\n")
     return home
 
 
 @pytest.fixture(scope="module")
 def accepted():
-    """Answers that were baked before: the same better ones come back often."""
+    """The answers that were baked before, because the same suggestions come back often."""
     return set()
 
 
 @pytest.fixture
 def judge(home, template, post_gen, capfd, accepted):
-    """judge(answers) -> Ended. AssertionError for what is neither refused nor baked as it should.
+    """judge(answers) -> Ended. Raises AssertionError if they are neither refused nor baked right.
 
-    A refusal is tried again, with the answers it asks for. `way` is in_process or by_command.
+    After a refusal the suggested answers are tried. `way` is in_process or by_command.
     """
     whole = template
 
@@ -262,7 +262,7 @@ def judge(home, template, post_gen, capfd, accepted):
         if ended.reasons:
             better = instead(ended.reasons, answers)
             if FOLDER.fullmatch(ended.reasons[0]):
-                # Said before a folder is made, alone: the hook says the rest.
+                # This is said alone, before a folder is made. The hook says the rest.
                 judge(better, template=template, way=way)
             elif (template, *sorted(better.items())) not in accepted:
                 assert once(better, template, in_process).project, "refused again"
@@ -320,7 +320,7 @@ NASTY = {
     "byte order mark": "\ufeffshop",
     "no-break space": "a\u00a0b",
     "private use": "\ue000",
-    "a byte that is no text": "shop\udcff",
+    "a byte that is not text": "shop\udcff",
     "empty": "",
     "spaces": "   ",
     "space first": " shop",
@@ -409,7 +409,7 @@ NASTY = {
     "unknown variable": "{{ nothing.here }}",
     "include": "{% include '/etc/passwd' %}",
 }
-COMMANDS = ["quotes of Python", "newline", "a byte that is no text", "option", "absolute"]
+COMMANDS = ["quotes of Python", "newline", "a byte that is not text", "option", "absolute"]
 COMMANDS += ["100 kB", "device in upper case", "tags", "comment without an end", "36"]
 
 
@@ -451,7 +451,7 @@ def test_the_longest_and_the_shortest_package_pass_the_projects_own_lint(baked, 
 
 
 def test_half_of_a_surrogate_pair_is_no_file_name(home, template, capfd):
-    """Only Python and JSON can hold it, no command line."""
+    """Only Python and JSON can hold half a pair; a command line cannot."""
     before = tree(home.home.parent)
     with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
         in_process(home, template, {"project_slug": "\ud800"}, capfd)
@@ -498,7 +498,7 @@ def test_any_two_texts_are_refused_or_baked_as_they_are(judge, name, slug):
     judge({"project_name": name, "project_slug": slug})
 
 
-# Code in answers: cookiecutter renders what is not typed, before a hook can look at it
+# Code in answers: cookiecutter renders all that is not typed, before a hook can look at it
 
 TOUCH = "popen('touch ran').read() }}My Service"
 CODE = {
@@ -508,14 +508,14 @@ CODE = {
     "a statement": "{% set x = joiner.__init__.__globals__.os.system('touch ran') %}My Service",
 }
 RAN = re.compile(
-    r"project_name was given as .*, which cookiecutter has run as a template "
-    r"\(result: 'My Service'\): answer with plain text\."
+    r"project_name was given as .*, which cookiecutter has run as a template\. "
+    r"The result was 'My Service'\. Answer with plain text\."
 )
 
 
 @pytest.fixture
 def ran(home):
-    """ran() -> whether the code of an answer has run since it was last asked."""
+    """ran() -> whether the code in an answer has run since the last call."""
 
     def ran():
         seen = (home.work / "ran").exists()
@@ -538,7 +538,7 @@ def untouched(home):
 
 
 def typed(home, template, *lines, answers=None):
-    """Run the real command and answer its questions; Enter for those that are left."""
+    """Run the real command and answer its questions, the remaining ones with Enter."""
     command = home.command(template, answers=answers)
     command.remove("--no-input")
     keys = "".join(f"{line}\n" for line in [*lines, *[""] * len(QUESTIONS)])
@@ -555,7 +555,7 @@ def typed(home, template, *lines, answers=None):
 
 @pytest.mark.parametrize("code", CODE)
 def test_code_on_the_command_line_has_run_and_is_refused(home, template, ran, untouched, code):
-    """Though what it came to is a good name: nobody can know what else it did."""
+    """Refused although its result is a good name, because nobody knows what else the code did."""
     done = home.cookiecutter(template, answers={"project_name": CODE[code]})
     assert ran(), "cookiecutter renders no answers any more: the README can say so"
     assert done.returncode == 1
@@ -586,7 +586,7 @@ def test_code_in_a_configuration_file_has_run_and_is_refused(home, template, ran
 
 
 def test_code_in_a_derived_value_has_run_unseen(home, template, ran, untouched):
-    """Cookiecutter shows no hook how these were given: a right result is a right project."""
+    """Cookiecutter does not show hooks how these were given, so a right result is accepted."""
     code = {"__cert_reqs": CODE["cycler"].replace("My Service", "required")}
     done = home.cookiecutter(template, private=code)
     assert ran()
@@ -595,7 +595,7 @@ def test_code_in_a_derived_value_has_run_unseen(home, template, ran, untouched):
 
 
 def test_code_through_cruft_has_run_unseen(home, template, tmp_path, ran):
-    """Cruft shows no hook what was given: a plain result is taken."""
+    """Cruft does not show hooks what was given, so a plain result is accepted."""
     repository = home.repository(template, tmp_path / "template.git")
     answers = json.dumps({"project_name": CODE["cycler"]})
     done = home.cruft("create", "--no-input", "--extra-context", answers, repository)
@@ -607,7 +607,7 @@ def test_code_through_cruft_has_run_unseen(home, template, tmp_path, ran):
 
 @pytest.mark.parametrize("code", CODE)
 def test_code_that_is_typed_never_runs(home, template, ran, untouched, code):
-    # Longer than 60, it cannot be a folder, which is said before the rest.
+    # A name of over 60 characters cannot be a folder, which is said before the rest.
     slug = CODE["lipsum"].removesuffix("My Service")
     done = typed(home, template, CODE[code], slug)
     assert done.returncode == 1
@@ -665,7 +665,7 @@ SHOP = {"project_name": "my shop", "project_slug": "shop"}
 REFUSING = "reported = report\ndef report(found):\n    "
 ANYTHING = "def problems(*_):\n    return []"
 
-# {what is wrong: (hook, code at its end, answers, what is said of it)}
+# {what is wrong: (hook, code to put at its end, answers, what the oracle says)}
 WRONG = {
     "a device is taken": ("pre_gen", ANYTHING, {"project_slug": "con"}, "con"),
     "a name that no package has is taken": ("pre_gen", ANYTHING, BAD_SLUG, "my-shop"),
@@ -703,7 +703,7 @@ WRONG = {
     ),
     "what is suggested is refused": (
         "pre_gen",
-        "def suggestion(slug):\n    return 'con'",
+        "def suggested_slug(slug):\n    return 'con'",
         BAD_SLUG,
         "refused again",
     ),
@@ -762,7 +762,7 @@ OTHER = {
 
 
 def spoil(template, folder, hook, code):
-    """Copy the template to the folder, with code at the end of a hook that wins over its own."""
+    """Copy the template to the folder, with code at the end of a hook that overrides its own."""
     shutil.copytree(template, folder)
     path = folder / "hooks" / f"{hook}_project.py"
     head, main, tail = path.read_text("utf-8").rpartition('\nif __name__ == "__main__":\n')

@@ -1,4 +1,4 @@
-"""Machines that stand in the way: temp folder, home, locale, output and Python's environment."""
+"""Hostile machines: temporary folder, home, locale, output and Python's environment."""
 
 import os
 import shutil
@@ -27,13 +27,13 @@ def whole(template, tmp_path_factory):
 
 
 def good(home, done, whole):
-    """The bake that was asked for, without a word too many."""
+    """Assert that the bake did what was asked for, and printed nothing else."""
     assert (done.returncode, done.stderr) == (0, "")
     assert tree(home.work / "my_service") == whole
 
 
 def failed(home, done, left=None):
-    """Cookiecutter's own failure; `left` is what it leaves, None for not even a folder."""
+    """Assert that cookiecutter failed by itself; `left` is what it leaves, None for no folder."""
     assert done.returncode == 1
     assert hook_frames(done) == []
     folder = home.work / "my_service"
@@ -59,7 +59,7 @@ def copy(template, tmp_path):
 
 
 def replace(path, old, new):
-    """Replace what stands once in the file."""
+    """Replace a text that stands in the file once."""
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
@@ -102,7 +102,7 @@ def test_a_temp_folder_that_is_not_there_is_not_needed(home, template, whole):
 
 
 def hook_pages(home, template):
-    """How many pages the copies of the two hooks take, which cookiecutter leaves behind."""
+    """The number of pages that the copies of the two hooks take; cookiecutter leaves them."""
     home.cookiecutter(template)
     shutil.rmtree(home.work / "my_service")
     copies = sorted(home.tmp.iterdir(), key=os.path.getctime)
@@ -163,7 +163,7 @@ def test_no_home_at_all_leaves_nothing(home, template, whole):
     done = home.cookiecutter(template)
     failed(home, done)
     assert "OSError: Unable to create directory at /dev/null/.cookiecutter_replay/" in done.stderr
-    # The way out.
+    # What the user can do about it.
     config = home.work / "config.yaml"
     config.write_text(f"replay_dir: {home.tmp}\n")
     good(home, home.cookiecutter(template, "--config-file", str(config)), whole)
@@ -272,7 +272,7 @@ def test_an_output_folder_that_cookiecutter_would_render_is_refused(home, templa
     done = home.run(home.command(template), cwd=home.work / name)
     assert done.returncode == 1
     assert hook_frames(done) == []
-    assert "holds template tags, which cookiecutter would run: choose another" in done.stderr
+    assert "holds template tags, which cookiecutter would run. Choose another" in done.stderr
     assert tree(home.work) == {name: None}
 
 
@@ -299,7 +299,7 @@ def test_without_pyyaml_the_hook_says_what_it_did_not_check(
 ):
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    # As a cookiecutter that brings its packages along: the Python of its hooks has none.
+    # As with a cookiecutter that bundles its packages: the Python of its hooks has none.
     packages = str(Path(cookiecutter.__file__).parents[1])
     start = (
         f"import sys; sys.path.append({packages!r}); from cookiecutter.__main__ import main; main()"
@@ -313,7 +313,7 @@ def test_without_pyyaml_the_hook_says_what_it_did_not_check(
 
 
 def test_the_folder_of_the_command_is_not_searched_by_the_hooks(home, template, whole):
-    """A `cookiecutter` that is started as a program looks for no modules where it is started."""
+    """A `cookiecutter` that is started as a program does not search the current folder."""
     for name in ("yaml", "json", "re", "ast"):
         (home.work / f"{name}.py").write_text(STRAY)
     program = Path(sysconfig.get_path("scripts"), "cookiecutter")

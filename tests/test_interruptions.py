@@ -1,4 +1,4 @@
-"""A bake that is interrupted, killed or out of disk: what is left says so, or is whole."""
+"""A bake that is interrupted, killed or out of disk: what is left says so, or is complete."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from harness.terminal import CTRL_C, Terminal
 SECONDS = 60
 MARKER = "INCOMPLETE.txt"
 
-# (who, event, part of its arguments, number) -> what is left of a bake that ends just then.
+# {(who, event, part of its arguments, number): what is left of a bake that ends at that moment}
 MOMENTS = {
     ("cookiecutter", "os.mkdir", "my_service", 1): "nothing",
     ("cookiecutter", "tempfile.mkstemp", "", 1): "an empty folder",
@@ -49,7 +49,7 @@ def moment_id(moment):
 
 @pytest.fixture(scope="module")
 def whole(template, tmp_path_factory):
-    """The files of the project that nobody interrupts."""
+    """The files of a project whose bake nobody interrupts."""
     home = Home(tmp_path_factory.mktemp("whole"))
     done = home.cookiecutter(template)
     assert (done.returncode, done.stderr) == (0, "")
@@ -58,7 +58,7 @@ def whole(template, tmp_path_factory):
 
 @pytest.fixture
 def held(home, template, tmp_path):
-    """held(moment, *flags) -> (Program, Moment, id): a bake, and its process that is held there."""
+    """held(moment, *flags) -> (Program, Moment, id): a bake whose process `id` is held there."""
     started = []
 
     def held(moment, *flags):
@@ -75,7 +75,7 @@ def held(home, template, tmp_path):
 
 
 def left(folder, whole):
-    """Say in words what is left of a bake; AssertionError for what nobody could tell apart."""
+    """Return in words what a bake left. Raises AssertionError if its user could not tell."""
     if not os.path.lexists(folder):
         return "nothing"
     files = tree(folder)
@@ -123,9 +123,9 @@ def test_a_process_that_is_held_goes_on_when_released(home, held, whole):
 @pytest.mark.parametrize("moment", MOMENTS, ids=moment_id)
 def test_what_an_interrupted_bake_leaves_says_so(home, held, whole, moment, number):
     program, _, _ = held(moment)
-    os.killpg(program.pid, number)  # as a terminal does: to cookiecutter and its hook
+    os.killpg(program.pid, number)  # As a terminal does, to cookiecutter and its hook.
     program.wait(SECONDS)
-    # An interrupted cookiecutter may yet see that its hook has failed, and remove the folder.
+    # An interrupted cookiecutter may still notice that its hook failed, and remove the folder.
     possible = {MOMENTS[moment], "nothing"} if moment in IN_HOOKS else {MOMENTS[moment]}
     assert left(home.work / "my_service", whole) in possible
     if number == signal.SIGINT:
@@ -183,7 +183,7 @@ def test_the_next_run_says_what_to_do(home, template, held, whole, moment, refus
     done = home.cookiecutter(template, "-f")
     if refusal:
         assert (done.returncode, tree(home.work)) == (1, before)
-        assert f"the folder 'my_service' already holds {refusal}" in done.stderr
+        assert f"The folder 'my_service' already holds {refusal}" in done.stderr
     else:
         assert (done.returncode, tree(home.work / "my_service")) == (0, whole)
 
@@ -254,7 +254,7 @@ def test_a_disk_that_is_full_at_once_holds_nothing(home, template, tmp_path):
     done, folder = bake_on_small_disk(home, template, tmp_path, 0)
     assert done.returncode == 1
     assert (
-        f"\n  - no file can be written into '{tmp_path}/disk/my_service': {FULL}.\n" in done.stderr
+        f"\n  - No file can be written into '{tmp_path}/disk/my_service': {FULL}.\n" in done.stderr
     )
     assert hook_frames(done) == []
     assert not folder.exists()
@@ -264,7 +264,7 @@ def test_a_disk_that_is_full_at_once_holds_nothing(home, template, tmp_path):
 def test_a_disk_that_is_full_half_way_holds_a_project_that_says_so(
     home, template, tmp_path, whole, part
 ):
-    enough = pages(whole.values())  # one less than with the marker
+    enough = pages(whole.values())  # One page less than with the marker.
     done, folder = bake_on_small_disk(home, template, tmp_path, max(1, int(part * enough)))
     assert done.returncode == 1
     assert FULL in done.stderr

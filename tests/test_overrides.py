@@ -1,4 +1,4 @@
-"""Values that nobody is asked for, and answers that come round the questions: no wrong project."""
+"""Values that are not questions, and answers that avoid the questions: no wrong project."""
 
 import copy
 import datetime
@@ -21,19 +21,19 @@ NOT_OURS = (
     "file, and do not --replay the answers to another release. If you have changed the template, "
     "run python3 -m script.providers_table."
 )
-NO_TEXT = "{} is {}, which is no text: answer with a string."
+NOT_TEXT = "{} is {}, which is not text: answer with a string."
 UNKNOWN = r"{} provided for choice variable {}, but the choices are \[.*\]\."
 GONE = object()
 
 
 def replay(**changes):
-    """The context of the defaults as cookiecutter keeps it, changed; GONE takes a value out."""
+    """Return the stored context of the defaults, changed; GONE takes a value out."""
     context = copy.deepcopy(resolved()) | changes
     return {key: value for key, value in context.items() if value is not GONE}
 
 
 def rows(**changes):
-    """The facts, with other rows."""
+    """Return the facts with other rows."""
     return copy.deepcopy(CONTEXT["_redis_providers"]) | changes
 
 
@@ -45,14 +45,14 @@ def summary(output):
 
 
 def refused(done):
-    """The sentences of a command that was refused."""
+    """Return the reasons that a refused command printed."""
     assert done.returncode == 1, f"returncode={done.returncode}"
     return reasons_of(done.stderr)
 
 
 @pytest.fixture
 def home(home):
-    """An account whose user has a file."""
+    """The account of a user who has a file of their own."""
     (home.work / "notes.txt").write_text("mine\n")
     return home
 
@@ -60,7 +60,7 @@ def home(home):
 @pytest.fixture
 def run(home, template, post_gen):
     """run(way=..., ...) -> the finished command. AssertionError if it left half a project, or one
-    that is not whole or not what its summary says, or anything else.
+    that is not complete or not what its summary says, or anything else.
     """
 
     whole = template
@@ -110,7 +110,7 @@ def with_replay_file(home, command, file):
     return [f"--replay-file={file}" if word == "--no-input" else word for word in command]
 
 
-# {name: what it makes of (home, command, value)}
+# {name: what it does with (home, command, value)}
 WAYS = {
     "given": lambda home, command, value: command,
     "config": with_config,
@@ -124,11 +124,14 @@ WAYS = {
 REFUSED = {
     "derived values": (
         {"given": dict.fromkeys(DERIVED, "x")},
-        [f"{key} is 'x', but it follows from the other answers and is " for key in sorted(DERIVED)],
+        [
+            f"{key} is 'x', but it follows from the other answers and must be "
+            for key in sorted(DERIVED)
+        ],
     ),
     "no verification, by the derived value": (
         {"given": {"redis_provider": "upstash", "__cert_reqs": "none"}},
-        ["__cert_reqs is 'none', but it follows from the other answers and is 'required': leave"],
+        ["__cert_reqs is 'none', but it follows from the other answers and must be 'required'"],
     ),
     "another order of patterns": (
         {"given": {"_copy_without_render": "templates/*.txt"}},
@@ -180,17 +183,17 @@ REFUSED = {
             for key in ("_copy_without_render", "_jinja2_env_vars", "_redis_providers")
         ],
     ),
-    "a derived value that is no text, by a configuration file": (
+    "a derived value that is not text, by a configuration file": (
         {"config": {"__cert_reqs": {"a": ["b"]}}},
         ["__cert_reqs is {'a': ['b']}, but it follows"],
     ),
     "a number for the package, by a configuration file": (
         {"config": {"project_slug": 7}},
-        [NO_TEXT.format("project_slug", 7)],
+        [NOT_TEXT.format("project_slug", 7)],
     ),
     "nothing for the package, by a configuration file": (
         {"config": {"project_slug": None}},
-        [NO_TEXT.format("project_slug", None)],
+        [NOT_TEXT.format("project_slug", None)],
     ),
     "a fact merged through the API": (
         {"api": {"_redis_providers": {"upstash": {"cert_reqs": "none"}}}},
@@ -227,8 +230,8 @@ REFUSED = {
     "derived values of an older release": (
         {"replay": replay(__polling_interval="5", __tier="2")},
         [
-            "__polling_interval is '5', but it follows from the other answers and is '1': leave",
-            "__tier is '2', but it follows from the other answers and is None: leave it out.",
+            "__polling_interval is '5', but it follows from the other answers and must be '1': ",
+            "__tier is '2', but it follows from the other answers and must be None: leave it out.",
         ],
     ),
     "values that the template has no more": (
@@ -250,16 +253,16 @@ REFUSED = {
             )
         },
         [
-            NO_TEXT.format("project_name", "None"),
-            NO_TEXT.format("project_slug", "7"),
-            NO_TEXT.format("redis_provider", "['upstash']"),
-            NO_TEXT.format("cert_strictness", "{'required': True}"),
-            NO_TEXT.format("deploy_target", "True"),
+            NOT_TEXT.format("project_name", "None"),
+            NOT_TEXT.format("project_slug", "7"),
+            NOT_TEXT.format("redis_provider", "['upstash']"),
+            NOT_TEXT.format("cert_strictness", "{'required': True}"),
+            NOT_TEXT.format("deploy_target", "True"),
         ],
     ),
     "a replay of no number": (
         {"replay": replay(project_name=float("nan"))},
-        [NO_TEXT.format("project_name", "nan")],
+        [NOT_TEXT.format("project_name", "nan")],
     ),
     "a replay of another's answers": (
         {"replay": replay(project_name="O'Brien", project_slug="con", __folder=["con"])},
@@ -277,7 +280,7 @@ def test_what_a_hook_can_see_is_refused(run, what):
         assert reason.startswith(beginning)
 
 
-# What ends in an error of cookiecutter's, before any hook: {what: (the way, its last line)}
+# What ends in cookiecutter's own error, before any hook: {what: (the way, the last line)}
 
 OWN = {
     "a choice that is unknown": (
@@ -348,7 +351,7 @@ def test_what_no_hook_can_see_is_cookiecutters_own_error(run, what):
     assert re.fullmatch(last, done.stderr.splitlines()[-1])
 
 
-# What cookiecutter leaves out without a word: {what: (the way, what is effective besides defaults)}
+# What cookiecutter silently ignores: {what: (the way, what is in force besides the defaults)}
 
 TAKEN = {
     "nothing": ({}, {}),
@@ -490,7 +493,7 @@ def test_an_argument_that_is_no_answer_is_an_error(home, template):
     assert list(home.work.iterdir()) == [home.work / "notes.txt"]
 
 
-# Kinds of values, which only Python and JSON have
+# Kinds of values that only Python and JSON have
 
 KINDS = [None, True, 7, 1.5, {"a": "b"}, b"x", (1,), ["nowhere"], []]
 
@@ -508,24 +511,24 @@ def test_a_choice_of_another_kind_is_unknown_to_cookiecutter(home, template, cap
 @pytest.mark.parametrize(
     ("key", "kind", "said"),
     [
-        ("project_name", None, NO_TEXT.format("project_name", None)),
-        ("project_name", True, NO_TEXT.format("project_name", True)),
-        ("project_name", 7, NO_TEXT.format("project_name", 7)),
-        ("project_name", 1.10, NO_TEXT.format("project_name", 1.1)),
-        ("project_name", ["Shop"], NO_TEXT.format("project_name", ["Shop"])),
-        ("project_name", ["{{ 7*7 }}"], NO_TEXT.format("project_name", ["{{ 7*7 }}"])),
+        ("project_name", None, NOT_TEXT.format("project_name", None)),
+        ("project_name", True, NOT_TEXT.format("project_name", True)),
+        ("project_name", 7, NOT_TEXT.format("project_name", 7)),
+        ("project_name", 1.10, NOT_TEXT.format("project_name", 1.1)),
+        ("project_name", ["Shop"], NOT_TEXT.format("project_name", ["Shop"])),
+        ("project_name", ["{{ 7*7 }}"], NOT_TEXT.format("project_name", ["{{ 7*7 }}"])),
         ("project_name", {"a": "b"}, "has no attribute 'project_name'"),
         ("project_name", b"x", "Object of type bytes is not JSON serializable"),
-        ("project_name", (1,), NO_TEXT.format("project_name", [1])),
+        ("project_name", (1,), NOT_TEXT.format("project_name", [1])),
         ("project_name", [], "The list of choices is empty"),
-        ("project_slug", None, NO_TEXT.format("project_slug", None)),
-        ("project_slug", True, NO_TEXT.format("project_slug", True)),
-        ("project_slug", 7, NO_TEXT.format("project_slug", 7)),
-        ("project_slug", 1.5, NO_TEXT.format("project_slug", 1.5)),
-        ("project_slug", ["shop"], NO_TEXT.format("project_slug", ["shop"])),
+        ("project_slug", None, NOT_TEXT.format("project_slug", None)),
+        ("project_slug", True, NOT_TEXT.format("project_slug", True)),
+        ("project_slug", 7, NOT_TEXT.format("project_slug", 7)),
+        ("project_slug", 1.5, NOT_TEXT.format("project_slug", 1.5)),
+        ("project_slug", ["shop"], NOT_TEXT.format("project_slug", ["shop"])),
         ("project_slug", {"a": "b"}, "has no attribute 'project_slug'"),
         ("project_slug", b"x", "Object of type bytes is not JSON serializable"),
-        ("project_slug", (1,), NO_TEXT.format("project_slug", [1])),
+        ("project_slug", (1,), NOT_TEXT.format("project_slug", [1])),
     ],
 )
 def test_a_name_of_another_kind_makes_no_project(home, template, capfd, key, kind, said):
@@ -541,7 +544,7 @@ def test_a_name_of_another_kind_makes_no_project(home, template, capfd, key, kin
     assert leftovers(before, tree(home.home.parent)) == []
 
 
-# The checks themselves: {what is wrong: (hook, code at its end, the way, what is said of it)}
+# The checks themselves: {what is wrong: (hook, code at its end, the way, what a check says)}
 
 WRONG = {
     "what is given is taken": (
@@ -562,7 +565,7 @@ WRONG = {
         {},
         "'a': 'b'",
     ),
-    "a project is not whole": (
+    "a project is not complete": (
         "post_gen",
         "def problems(*_):\n    return os.remove('manage.py')",
         {},

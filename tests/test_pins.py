@@ -1,6 +1,6 @@
 """REDIS_CA_CERTS in place of the host name: which servers each pin accepts, by real handshakes.
 
-harness/pin_chains.py makes pins and chains, and says who is right; harness/inside/handshakes.py
+harness/pin_chains.py makes pins and chains, and says who is right. harness/inside/handshakes.py
 lets them meet, in each Python of this machine.
 """
 
@@ -28,7 +28,7 @@ from harness.pythons import RUNNING, others
 SCRIPT = Path(handshakes.__file__)
 BOTH, VERSIONS = ("required", "optional"), ("TLSv1_2", "TLSv1_3")
 AT_ONCE = 2
-# One of each kind, for the handshakes over sockets.
+# One pin of each kind, for the handshakes over sockets.
 OVER_SOCKETS = (
     "root",
     "leaf",
@@ -43,7 +43,7 @@ OVER_SOCKETS = (
 
 
 class Totals:
-    """What the matrices of this file found, for the end of the run."""
+    """The sums of the matrices of this file, printed at the end of the run."""
 
     def __init__(self):
         self.rows = collections.defaultdict(collections.Counter)
@@ -81,7 +81,7 @@ def totals(request):
 
 
 class Matrix:
-    """What a script's report says, beside what the model does."""
+    """What a script reports, beside what the model says."""
 
     def __init__(self, report, expected, ways):
         self.report = report
@@ -97,7 +97,7 @@ class Matrix:
 
 
 class World:
-    """The chains on disk, and a copy of the package, of which context.py needs no redis-py."""
+    """The chains on disk, and a copy of the package; its context.py needs no redis-py."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -118,7 +118,7 @@ class World:
         return pin_chains.write(self.folder / name, chains)
 
     def copy(self, name, changes=(), added=""):
-        """The folder of a copy of the package, with texts of context.py replaced, or added."""
+        """Return the folder of a copy of the package whose context.py is changed."""
         package = self.folder / name
         (package / "redis_connection").mkdir(parents=True)
         for file in (SERVICE / "redis_connection").glob("*.py"):
@@ -132,7 +132,7 @@ class World:
         return package
 
     def pinned(self, names, as_text=False):
-        """{name: fields of Trust}. In one line, as most dashboards store it, or as a path."""
+        """Return {name: fields of Trust}: the text in one line, as dashboards store it, or a path."""
         files = {name: self.pins[name][0] for name in names}
         if as_text:
             files = {name: Path(path).read_text() for name, path in files.items()}
@@ -140,7 +140,7 @@ class World:
         return {name: {"check_hostname": False, "ca_certs": given} for name, given in files.items()}
 
     def run(self, python, trusts, servers, environment=(), **given):
-        """The report of the script, where the one public CA is that of the tests."""
+        """Return the script's report, on a system whose one public CA is that of the tests."""
         self._runs += 1
         file = self.folder / f"given-{python.replace('/', '-')}-{self._runs}.json"
         defaults = {"package": str(self.package), "host": HOST, "over": "memory"}
@@ -166,7 +166,7 @@ class World:
         }
 
     def expected(self, pins=None):
-        """{(pin, server): whether it is the right one}, by the model."""
+        """Return {(pin, server): whether it is the right one}, as the model says."""
         return {
             (pin, server): pin_chains.accepted(given, sent, self.chains.public)
             for pin, given in self.chains.pins.items()
@@ -194,7 +194,7 @@ def world(tmp_path_factory):
 
 
 def met_by(world, python):
-    """{what: Matrix} of all handshakes of one Python."""
+    """Return {what: Matrix} of all handshakes of one Python."""
     every = list(world.pins)
     none = {"unpinned": {}, "pinned": world.pinned(["root"])["root"]}
     ways = len(BOTH) * len(VERSIONS)
@@ -226,7 +226,7 @@ def met(world):
 
 @pytest.fixture
 def matrices(met, version):
-    python_of(version)  # skips, and says so, where there is none
+    python_of(version)  # Where there is none, this skips and says so.
     return met[version].result()
 
 
@@ -265,7 +265,7 @@ def test_who_checks_the_name_believes_the_system_and_what_stands_beside_it(
 
 @EVERY_PYTHON
 def test_without_verification_every_server_is_believed(version, matrices, world, totals):
-    """Also the proof that each of them would have taken what it was sent."""
+    """This also proves that each server would have taken what it was sent."""
     size = f"2 policies x {len(world.servers)} servers x TLS 1.2, 1.3"
     totals.add("not verified", size, matrices["none"])
     assert matrices["none"].right_refused == []
@@ -285,7 +285,7 @@ def test_what_is_no_pin_is_refused_when_it_is_read(version, matrices, world):
 
 
 def test_the_model_says_what_the_rules_say(world):
-    """By hand, for some of the pins."""
+    """Some pins are judged by hand."""
     right = {}
     for (pin, server), answer in world.expected().items():
         if answer:
@@ -315,11 +315,11 @@ def test_the_matrix_is_large(world):
     assert len(world.servers) >= 42
 
 
-# What it rests on, each taken away: the matrix must notice
+# Each thing that the code relies on is taken away, and the matrix must notice
 
 READS_PINS = "    pins = pins_in(pem.text_of(trust.ca_certs))\n"
 KEEPS_PINS = "        elif is_root(der, fields_of_ca):"
-BESIDE = "self-signed; new, {}"  # a CA, beside a server's certificate
+BESIDE = "self-signed; new, {}"  # A CA beside a server's certificate.
 WEAKENED = {
     "the system's CAs are trusted beside the pin": (
         {READS_PINS: f"{READS_PINS}    context.load_default_certs()\n"},
@@ -381,7 +381,7 @@ def test_a_forgotten_host_name_would_be_caught(world, tmp_path):
     assert {"system | public, wrong host", "system, root | own, wrong host"} <= set(found)
 
 
-# The public CAs, in whatever form the system has them
+# The public CAs, in every form in which a system may have them
 
 
 def folder_of(path, chains, text=None):
@@ -438,7 +438,7 @@ NOWHERE = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}
 
 
 def read_by(world, names, environment, **given):
-    """The report of pins that are only read, and of the system's own CAs, which are tried."""
+    """Return the report of pins that are only read, and of the system's own CAs."""
     trusts = world.pinned(names) | {"system": {}}
     servers = {"bought": world.named["public, right host"]}
     return world.run(sys.executable, trusts, servers, environment, cert_reqs=["required"], **given)
@@ -449,7 +449,7 @@ def test_a_root_of_the_systems_store_is_no_pin(store, world, tmp_path):
     (tmp_path / "public.pem").write_text(world.chains.public.pem)
     environment = NOWHERE | store(tmp_path, world.chains)
     report = read_by(world, ["public root", "root, public root", "root", "leaf"], environment)
-    # The proof that OpenSSL has it from there.
+    # This proves that OpenSSL takes the CA from there.
     assert report["accepted"]["system"] == {"bought": [f"required {each}" for each in VERSIONS]}
     public = "holds a public CA"
     assert report["unreadable"] == {"public root": public, "root, public root": public}
@@ -498,7 +498,7 @@ def test_without_any_list_of_public_cas_a_ca_is_no_pin(world, tmp_path):
 
 @pytest.fixture
 def context(world, monkeypatch):
-    """The module itself, in this process."""
+    """The module context.py, imported into this process."""
     monkeypatch.setenv("SSL_CERT_FILE", str(world.public))
     monkeypatch.syspath_prepend(world.package)
     yield import_module("redis_connection.context")
@@ -516,7 +516,7 @@ def file(world, tmp_path):
 
 @pytest.fixture
 def who(context, world, file):
-    """who() -> those of two servers that a new connection accepts with the file."""
+    """who() -> which of two servers a new connection accepts with the file."""
 
     def who():
         trust = context.Trust(check_hostname=False, ca_certs=str(file))
@@ -535,7 +535,7 @@ def who(context, world, file):
 
 @pytest.fixture
 def renewed(world):
-    """The certificate that the same server has had since."""
+    """The new certificate of the same server."""
     return world.chains.servers["renewed"][0].pem
 
 
@@ -546,7 +546,7 @@ def test_a_renewed_file_counts_from_the_next_connection(who, file, renewed):
 
 
 def test_a_file_put_in_its_place_is_noticed_by_itself(who, file, renewed, tmp_path):
-    """As Kubernetes and certbot do it; the time may well be an old one."""
+    """Kubernetes and certbot put files in place like this, possibly with an old time."""
     assert who() == ["leaf alone"]
     new = tmp_path / "new.pem"
     new.write_text(renewed)
@@ -585,7 +585,7 @@ def test_a_file_that_cannot_be_used_any_more_keeps_the_old_pin(
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert "the old one stays" in record.message
-    # And it is looked at again as soon as it changes.
+    # The file is read again as soon as it changes.
     file.write_text(renewed)
     assert who() == ["renewed"]
     assert len(caplog.records) == 1
@@ -613,7 +613,7 @@ def client(world, tmp_path):
 
 @pytest.fixture
 def demanding(world):
-    """The context of a server that wants a certificate of the company from its clients."""
+    """The context of a server that asks its clients for a certificate of the company."""
     server = handshakes.server_context(*world.servers["leaf alone"], "TLSv1_3")
     server.load_verify_locations(cadata=world.chains.root.pem)
     server.verify_mode = ssl.CERT_REQUIRED
@@ -655,7 +655,7 @@ while True:
 @pytest.mark.parametrize("by", ["memory", "pipe"])
 @EVERY_PYTHON
 def test_a_clients_certificate_as_text_leaves_no_file_behind(version, by, world, client, tmp_path):
-    """Nor a descriptor; also when it is killed while the text is being read."""
+    """It leaves no descriptor either, even when it is killed while the text is being read."""
     python = python_of(version)
     place = tmp_path / "place"
     place.mkdir()
@@ -679,7 +679,7 @@ def test_a_clients_certificate_as_text_leaves_no_file_behind(version, by, world,
 
 
 def test_the_weaker_way_would_leave_a_file_behind(world, client, tmp_path):
-    """The proof that the folder is the one in which a file would be found."""
+    """This proves that a file would be found in this folder."""
     changed = "import os, tempfile\nkept = tempfile.NamedTemporaryFile()\n" + LIFE
     with subprocess.Popen(
         [
@@ -704,6 +704,6 @@ def test_the_weaker_way_would_leave_a_file_behind(world, client, tmp_path):
 
 
 def test_a_certificate_of_the_same_name_is_another_one(world):
-    """The bytes are what is pinned, so the chains must differ where the model says they do."""
+    """The bytes are what is pinned, so chains must differ where the model says that they do."""
     every = [cert for sent in world.chains.servers.values() for cert in sent]
     assert len({cert.pem for cert in every}) == len({id(cert) for cert in every})

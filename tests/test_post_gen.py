@@ -50,7 +50,7 @@ FILES = {
     "tests/test_url.py": "URL = 'rediss://:s3cret@h'  # made up\n",
     ".github/workflows/ci.yml": "run: ${{ matrix.python }}\n",
 }
-DERIVED = {  # the small project's, whatever the facts of the default provider are
+DERIVED = {  # The small project has these, whatever the facts of the default provider are.
     "redis_provider": "render",
     "__cert_reqs": "required",
     "__check_hostname": "true",
@@ -114,7 +114,7 @@ PROCFILE = "release: migrate\nweb: gunicorn\nworker: celery worker\nbeat: celery
 
 
 def project(root, target="render"):
-    """Write a small project that is whole for the target; return its answers."""
+    """Write a small project that is complete for the target; return its answers."""
     answers = {**resolved(project_slug="my_service", deploy_target=target), **DERIVED}
     files = dict(FILES)
     if target in ("render", "render_services"):
@@ -129,7 +129,7 @@ def project(root, target="render"):
 
 
 def edit(path, old, new):
-    """Replace text that must be there; old None makes the file, new None removes it."""
+    """Replace a text that must be there. `old` None creates the file, `new` None removes it."""
     if new is None:
         path.unlink()
     elif old is None:
@@ -697,11 +697,11 @@ def test_the_report_is_quiet_under_cruft(post_gen, capsys):
 
 
 def test_a_bad_report_lists_the_problems(post_gen, capsys):
-    """And what to do about it, under cruft too."""
+    """It also says what to do about them, under cruft too."""
     assert post_gen.report(["One.", "Two."], resolved()) == 1
     assert capsys.readouterr() == (
         "",
-        "The project is not whole, which is a fault of the template:\n  - One.\n  - Two.\n"
+        "The project is not complete, which is a fault of the template:\n  - One.\n  - Two.\n"
         'Answers: project_name="My Service" project_slug=my_service\n'
         "  redis_provider=render cert_strictness=recommended deploy_target=render\n"
         "Please report these lines to the template's maintainers.\n"
@@ -731,7 +731,7 @@ def test_a_provider_out_of_reach_is_a_warning_not_a_refusal(bake, capfd):
     baked = bake(redis_provider="render", deploy_target="server")
     assert (baked.path / "manage.py").is_file()
     out = " ".join(capfd.readouterr().out.split())
-    assert "WARNING: deploy_target server is outside of it." in out
+    assert "WARNING: it cannot be reached from deploy_target server." in out
 
 
 def test_a_broken_template_says_what_is_wrong_and_leaves_nothing(bake, template, tmp_path, capfd):
@@ -741,7 +741,9 @@ def test_a_broken_template_says_what_is_wrong_and_leaves_nothing(bake, template,
     with pytest.raises(FailedHookException):
         bake(output=output, broken=broken)
     error = capfd.readouterr().err
-    assert error.startswith("The project is not whole, which is a fault of the template:\n  - sup")
+    assert error.startswith(
+        "The project is not complete, which is a fault of the template:\n  - sup"
+    )
     assert "[program:celery_worker] must not set stopasgroup." in error
     assert "add up to 189 s, above 28 s." in error
     assert "\nAnswers: project_name=" in error

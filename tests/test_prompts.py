@@ -30,11 +30,11 @@ TRACEBACK = "(What follows is cookiecutter's own traceback; the reasons are abov
 
 @dataclass(frozen=True)
 class Seen:
-    """What a terminal showed of one run, and what the run left."""
+    """What a terminal showed during one run, and what the run left."""
 
-    asked: list  # the rows up to the last answer
-    below: list  # the rows below it
-    displays: list  # what was visible at each question
+    asked: list  # The rows up to the last answer.
+    below: list  # The rows below the last answer.
+    displays: list  # What was visible at each question.
     status: int
     left: dict
 
@@ -60,7 +60,7 @@ def command(template):
 def run(template, tmp_path_factory):
     """Answer the questions in a home of its own: run(("My Shop", ...), columns=80) -> Seen.
 
-    A list is several tries; what ends in a control character is typed without Enter.
+    A list holds several tries. A text that ends in a control character is typed without Enter.
     """
 
     def run(answers=ENTERS, *, template=template, **size):
@@ -82,12 +82,12 @@ def run(template, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def defaults(run):
-    """Five times Enter."""
+    """A run that is answered by five times Enter."""
     return run()
 
 
 def in_work(seen):
-    """What is in the output folder, files and folders."""
+    """Return the files and folders in the output folder."""
     return {
         name.removeprefix("work/"): data
         for name, data in seen.left.items()
@@ -143,7 +143,7 @@ def test_a_question_can_be_left(run, defaults, number, key):
     seen = run((*ENTERS[: number - 1], key))
     assert seen.status == 1
     assert seen.below == ["Aborted!"]
-    # The prompt's row holds what the terminal makes of the key.
+    # The prompt's row also holds what the terminal shows for the key.
     assert seen.asked[:-1] == defaults.asked[: len(seen.asked) - 1]
     assert seen.asked[-1].startswith(defaults.asked[len(seen.asked) - 1])
     assert seen.left == dict.fromkeys(["home", "tmp", "work"])
@@ -177,7 +177,7 @@ def test_nothing_comes_of_spaces_alone(run, answers):
 
 
 def problems(context, rows):
-    """Say what is wrong with the words in `context`, or with the rows shown for them."""
+    """Yield what is wrong with the words in `context`, or with the rows shown for them."""
     questions = [key for key in context if not key.startswith("_")]
     if questions != ORDER:
         yield "the questions are not in the agreed order"
@@ -206,12 +206,12 @@ def problems(context, rows):
 
 
 def whole(display, number):
-    """Say whether a question that waits for its answer is visible from its first row on."""
+    """Return whether the question that waits for an answer is visible from its first row on."""
     return any(row.startswith(f"  {header(number)} ") for row in display)
 
 
 def claims_of(row):
-    """{what a label of this row may say, as a regular expression: whether it must}"""
+    """Return {pattern of a claim that labels make: whether the label of this row must make it}."""
     verified = row["tls"] != "none" and row["cert_reqs"] == "required"
     return {
         "plain redis://": row["tls"] == "none",
@@ -227,7 +227,7 @@ def claims_of(row):
 
 
 def false_claims(label, row):
-    """Say what a provider's label claims or conceals against its row of facts."""
+    """Return what a provider's label claims or omits contrary to its row of facts."""
     claims = claims_of(row).items()
     return [claim for claim, holds in claims if bool(re.search(claim, label)) != holds]
 
@@ -237,7 +237,7 @@ def test_the_words_follow_the_rules_as_shown(defaults):
 
 
 def test_bad_words_are_noticed(run, tmp_path):
-    """One fault of each kind, as the real command shows them."""
+    """The real command shows one fault of each kind."""
     order = [*ORDER[:2], *ORDER[3:], ORDER[2]]
     context = json.loads(json.dumps({key: CONTEXT[key] for key in [*order, "__prompts__"]}))
     words = context["__prompts__"]
@@ -259,7 +259,7 @@ def test_bad_words_are_noticed(run, tmp_path):
         f"redis_provider: not shown as it is written:     {aiven} - {'Aiven ' * 14}",
         f"77 columns:     4 - {'x' * 69}",
         f"79 columns:     {aiven} -{' Aiven' * 12}",
-        "called recommended: ['    1 - Recommended   as required; with Heroku as none, until you "
+        "called recommended: ['    1 - Recommended   as Required; for Heroku as None, until you "
         "pin it', '    2 - Required, recommended']",
     ]
 
@@ -334,7 +334,7 @@ def test_a_command_that_ends_early_is_noticed(tmp_path):
 
 
 def test_a_question_counts_once_it_waits_for_the_answer(tmp_path):
-    """A question that was answered, or is not whole yet, is not asked."""
+    """A question that was answered, or is not complete yet, is not asked."""
     script = "print('One?'); input('(a): '); print('Two?'); print('(b): ', end=''); print(input())"
     with Terminal([sys.executable, "-c", script], cwd=tmp_path, env={}) as terminal:
         terminal.wait_for("One?")

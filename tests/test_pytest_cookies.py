@@ -7,7 +7,7 @@ from harness.answers import QUESTIONS, ROOT, check_keys
 
 @pytest.fixture
 def bake(cookies):
-    """bake(**answers) -> pytest-cookies' result; it would ignore a key that it does not know."""
+    """bake(**answers) -> pytest-cookies' result. Keys are checked; it ignores unknown ones."""
 
     def bake(**answers):
         check_keys(answers, QUESTIONS)

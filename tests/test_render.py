@@ -146,6 +146,7 @@ FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in 
     "Procfile.dev",
     "README.md",
     "gunicorn.conf.py",
+    "docs/redis.md",
     "manage.py",
     "pyproject.toml",
     "requirements-dev.txt",
@@ -186,19 +187,19 @@ DEPLOY = {
     "procfile": "`Procfile` has `web`, `worker`, `beat` and `release`",
     "server": "Build, migrate, start:",
 }
-# What the rest of a process's variables in render.yaml are; one more holds the Redis URL.
+# The variables of a process in render.yaml. One more holds the Redis URL.
 CLIENT = {"REDIS_CLIENT_CERT", "REDIS_CLIENT_KEY"}
 VARIABLES = {"DATABASE_URL", "REDIS_CA_CERTS", "EMAIL_URL", "DEFAULT_FROM_EMAIL"} | CLIENT
 
 
 def effective(answers):
-    """The mode that the answers come to: "recommended" renders the same bytes as another."""
+    """Return the mode that the answers mean: "recommended" renders the same bytes as another."""
     row, strictness = ROWS[answers["redis_provider"]], answers["cert_strictness"]
     return row["cert_reqs"] if strictness == "recommended" else strictness
 
 
 def facts_of(row):
-    """What is written into a project of a provider's facts, as it stands there."""
+    """Return a provider's facts in the form in which they stand in a project."""
     return {
         "label": row["label"],
         "url_env": row["url_env"],
@@ -223,7 +224,7 @@ def texts(baked):
 
 
 def edited(files, name, old, new):
-    """The files with a text in one of them replaced wherever it stands; None: the whole file."""
+    """Return the files with a text in one of them replaced everywhere; None means all of it."""
     assert old is None or old in files[name]
     text = new if old is None else files[name].replace(old, new)
     rest = {other: text for other, text in files.items() if other != name}
@@ -242,7 +243,7 @@ def procfile(files):
 
 
 def processes(files):
-    """The services of render.yaml that run a command."""
+    """Return the services of render.yaml that run a command."""
     services = yaml.safe_load(files.get("render.yaml", "services: []"))["services"]
     return [service for service in services if service["type"] != "keyvalue"]
 
@@ -252,7 +253,7 @@ def keys(process):
 
 
 def one(pattern, text):
-    """What the pattern finds, once."""
+    """Return what the pattern finds. Raises ValueError unless it finds it once."""
     found = re.findall(pattern, text, re.MULTILINE)
     if len(found) != 1:
         raise ValueError(f"{pattern} is found {len(found)} times")
@@ -260,7 +261,7 @@ def one(pattern, text):
 
 
 def answers_of(files):
-    """The five answers, by the parsed files {name: text} alone; ValueError where two differ.
+    """Return the five answers, read from {name: text} alone. Raises ValueError where files differ.
 
     cert_strictness is the effective mode: "recommended" renders the bytes of another answer.
     """
@@ -279,8 +280,9 @@ def answers_of(files):
 
 
 def statements(files):
-    """(what, value, file) of all that the files say about the answers."""
+    """Yield (what, value, file) of all that the files say about the answers."""
     yield from readme_statements(files["README.md"])
+    yield "project_slug", one(r"ACL SETUSER (\w+) reset", files["docs/redis.md"]), "docs/redis.md"
     yield from example_statements(files[".env.example"])
     yield from python_statements(files)
     if "render.yaml" in files:
@@ -306,8 +308,7 @@ def readme_statements(text):
     url_env, url_form = one(r"^`(\w+)=(\S+)`$", text)
     for what, value in {
         "project_name": one(r"\A# (.+)$", text),
-        "project_slug": one(r"ACL SETUSER (\w+) reset", text),
-        "label": one(r"^## Redis: (.+)$", text),
+        "label": one(r"^## Redis\n\n### (.+)$", text),
         "url_env": url_env,
         "url_form": url_form,
         "deploy_target": " and ".join(name for name, words in DEPLOY.items() if words in text),
@@ -424,7 +425,7 @@ def test_the_readme_says_what_is_not_verified(baked, answers):
     assert (f"its certificate is checked as `{mode}`" in text) == plain
     weak, can = mode == "none" and not plain, row["cert_reqs"] == "required"
     assert ("**The certificate is not verified** (`REDIS_CERT_REQS=none`)" in text) == weak
-    # What to do about it, and the provider's reason.
+    # It also says what to do about that, and gives the provider's reason.
     assert ("supports better: set `REDIS_CERT_REQS=required`." in text) == (weak and can)
     assert ("To pin it, run `python manage.py doctor --certificate`" in text) == (weak and not can)
     assert " ".join(row["notes"].split()) in " ".join(text.split())
@@ -444,7 +445,7 @@ def test_the_readme_says_how_to_look_at_tls_where_there_is_tls(baked):
             )
 
 
-# {what is wrong: (file, old, new, what is said of it)}, None for a whole file
+# {what is wrong: (file, old, new, the error's text)}; None stands for a whole file
 MISREAD = {
     "another mode": (
         "config/settings.py",
@@ -479,7 +480,12 @@ MISREAD = {
         "'needs_ca': False, 'may_need_a_client_certificate': False} are those of []",
     ),
     "no heading": ("README.md", "# My Service\n", "", r"\A# (.+)$ is found 0 times"),
-    "another heading": ("README.md", "## Redis: ", "## Redis: x\n## Redis: ", "found 2 times"),
+    "another heading": (
+        "README.md",
+        "## Redis\n\n### ",
+        "## Redis\n\n### x\n\n## Redis\n\n### ",
+        "found 2 times",
+    ),
     "another name in the settings": (
         "config/settings.py",
         'SERVICE_NAME = "my_service"',
@@ -525,7 +531,7 @@ def test_the_answers_are_not_read_where_files_differ(baked, name, old, new, text
 
 
 def strays(path, target):
-    """What is missing in the folder of a bake, and what should not be there."""
+    """Return what is missing in the folder of a bake, and what should not be there."""
     files = FILES | TARGET_FILES[target]
     folders = {str(folder) for name in files for folder in PurePosixPath(name).parents} - {"."}
     return {p.relative_to(path).as_posix() for p in path.rglob("*")} ^ (files | folders)
@@ -561,7 +567,7 @@ def test_a_missing_and_a_surplus_file_are_seen(baked, tmp_path, remove, make, fo
 
 @pytest.mark.parametrize("answers", ACCEPTED, ids=row_id)
 def test_supervisord_runs_the_three_programs_of_the_package(baked, answers):
-    """What supervisor makes of the rest is seen in tests/live/test_matrix.py."""
+    """tests/live/test_matrix.py shows how supervisor reads the rest."""
     sections = programs(texts(baked(**answers))).items()
     assert {name: section["command"] for name, section in sections if "command" in section} == {
         "program:django": GUNICORN,
@@ -584,9 +590,9 @@ def test_the_procfile_runs_the_same_commands(baked, answers):
 
 
 def broken_rules(text, answers):
-    """Which rules a render.yaml breaks: those of Render, and those a queue needs.
+    """Return which rules a render.yaml breaks: those of Render, and those that a queue needs.
 
-    Read anew here: hooks/post_gen_project.py has its own words for most of them.
+    The rules are written independently of hooks/post_gen_project.py, which checks most of them.
     """
     row, blueprint = ROWS[answers["redis_provider"]], yaml.safe_load(text)
     services, databases = blueprint["services"], blueprint["databases"]
@@ -617,7 +623,7 @@ def broken_rules(text, answers):
     rest = [None] * (len(right) - 1)
     shared = [{"key": "SECRET_KEY", "generateValue": True}]
     shared += [{"key": "WEB_CONCURRENCY", "value": "1"}]
-    rules = {  # (what there is, what is right)
+    rules = {  # (what there is, what would be right)
         "the processes are those of the target": (
             list(zip(of_each("type"), of_each("startCommand"), strict=True)),
             list(zip(kinds, commands, strict=True)),
@@ -712,13 +718,13 @@ def test_the_render_yaml_of_another_provider_is_seen(baked, other):
 def ruff(*arguments):
     command = [sys.executable, "-m", "ruff", *map(str, arguments), "--no-cache"]
     done = subprocess.run(command, capture_output=True, text=True)
-    # 1: it found something; 2: it could not look.
+    # Status 1 means that ruff found something, 2 that it could not look.
     assert done.returncode < 2, done.stderr
     return done.stdout
 
 
 def ruff_findings(folders):
-    """{folder: codes} of what one `ruff check` and one `ruff format --check` of all find."""
+    """Return {folder: codes} of what one `ruff check` and one `ruff format --check` find in all."""
     folders = [folder.resolve() for folder in folders]
     judged = {Path(line) for line in ruff("check", "--show-files", *folders).splitlines()}
     python = {path for folder in folders for path in folder.rglob("*.py")}
@@ -753,7 +759,7 @@ UNTIDY = {
 
 
 def test_ruff_judges_each_bake_by_itself(baked, tmp_path):
-    """By its own pyproject.toml, and imports by the packages that stand beside it."""
+    """Each has its own pyproject.toml, and the packages beside it decide how imports are sorted."""
     whole = baked(deploy_target="server").path
     folders = {}
     for what, (name, old, new, _) in UNTIDY.items():

@@ -7,7 +7,7 @@ import pytest
 
 from harness.answers import ROOT, SERVICE
 
-# {package: the packages of the service that it may import}, with no way back.
+# {package: the packages of the service that it may import}. No import leads back.
 ROOMS = {
     "config": {"operations", "authentication", "redis_connection"},
     "operations": {"authentication", "redis_connection"},
@@ -19,7 +19,7 @@ LIBRARIES = {"redis", "kombu"}
 
 
 def imports(text):
-    """The top names that a file imports, also inside functions; its own package is none."""
+    """Return the top-level names that a file imports anywhere, without its own package."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -36,7 +36,7 @@ def files_of(room):
 
 
 def strays(room, text):
-    """What a file of the room imports and must not."""
+    """Return what a file of this room imports although it must not."""
     others = (ROOMS.keys() | {"by its name as text"}) - ROOMS[room] - {room}
     return imports(text) & others
 

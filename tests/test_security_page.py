@@ -22,7 +22,7 @@ COMMAND = "./script/test tests/live/test_impostors.py"
 
 
 def table(heading, page=PAGE):
-    """{first cell: the other cells} of the table whose first heading this is."""
+    """Return {first cell: the other cells} of the table with this first heading."""
     _, _, after = page.partition(f"| {heading} |")
     rows = []
     for line in after.splitlines()[2:]:
@@ -33,8 +33,8 @@ def table(heading, page=PAGE):
 
 
 def results(rows):
-    """{kind of bad server: what services that verify make of it, and services that do not}"""
-    # The server ends this connection itself, whatever the service thinks of it.
+    """Return {kind of bad server: its results with verification and without}."""
+    # The server itself ends this connection, whatever the service does.
     by_server = {"no client certificate": ["refused by the server (2)"] * 2}
     pinned = {kind for key in rows for kind in accepted(rows[key])}
     assert all(any(kind in refused(rows[key]) for key in rows) for kind in KINDS)
@@ -48,7 +48,7 @@ def results(rows):
 
 
 def stale(page):
-    """What the page says of the refusal matrix, and is not so."""
+    """Return what the page says wrongly about the refusal matrix."""
     published = table("What", page)
     found = [
         f"{what}: {number} are tried"
@@ -128,7 +128,7 @@ def test_every_row_meets_bad_servers_in_both_ways_to_verify():
 
 @pytest.mark.parametrize("provider", ROWS)
 def test_recommended_is_one_of_the_others_to_the_byte(baked, provider):
-    """So the bad servers need not be met a third time."""
+    """Because of that, the bad servers need not be met a third time."""
     files = {
         strictness: baked(redis_provider=provider, cert_strictness=strictness).files
         for strictness in STRICTNESS

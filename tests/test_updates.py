@@ -24,14 +24,14 @@ BLOCK = f'if [ ! -f .env ]; then\n    say "{WRITING}"'
 
 
 def replace(path, old, new):
-    """Replace the one `old` in the text file by `new`."""
+    """Replace `old`, which stands in the text file once, by `new`."""
     text = path.read_text("utf-8")
     assert text.count(old) == 1, (path, old)
     path.write_text(text.replace(old, new), "utf-8")
 
 
 def project_files(root):
-    """{path: bytes} of what the template wrote, not what Git, cruft and the owner keep there."""
+    """Return {path: bytes} of what the template wrote, not of Git, cruft and the owner."""
     files = {path: data for path, data in tree(root).items() if data is not None}
     return {
         path: data
@@ -41,7 +41,7 @@ def project_files(root):
 
 
 def debris(root):
-    """Return the paths that a merge which did not succeed, or a hook, has left."""
+    """Return the paths that a failed merge, or a hook, has left."""
     ends = (".rej", ".orig", "INCOMPLETE.txt")
     return [
         path
@@ -55,7 +55,7 @@ class Owner:
 
     def __init__(self, home, repository, project):
         self.home, self.repository, self.project = home, repository, project
-        # Git finds there what is at ADDRESS; with .git, which cookiecutter's gh: ends in.
+        # Git finds in that folder what ADDRESS names; its name has the .git of cookiecutter's gh:.
         rule = f"url.file://{repository.parent}/.insteadOf"
         home.git(repository, "config", "--global", rule, ADDRESS.removesuffix(NAME))
 
@@ -63,7 +63,7 @@ class Owner:
         return self.home.cruft(*arguments, cwd=self.project)
 
     def update(self, *flags, status=0):
-        # Without the flag cruft 2.16 asks in a way that ends in an AssertionError of today's typer.
+        # Without the flag cruft 2.16 asks a question that crashes with today's typer.
         done = self.cruft("update", "--skip-apply-ask", *flags)
         assert done.returncode == status, done.stdout + done.stderr
         return done
@@ -100,7 +100,7 @@ class Owner:
         return self.cruft_file()["context"]["cookiecutter"]
 
     def check_settled(self):
-        """The update left nothing to do: no debris, `.env` as it was, cruft content."""
+        """Assert that an update left nothing to do: no debris, `.env` unchanged, cruft content."""
         assert debris(self.project) == []
         assert (self.project / ".env").read_bytes() == ENV
         done = self.cruft("check")
@@ -109,7 +109,7 @@ class Owner:
 
 
 def change_facts(repository, provider, renew=True, **facts):
-    """Change facts of a provider's row in a copy, and as the script does the digests in pre_gen."""
+    """Change facts of a provider in a copy, and the digests in pre_gen as the script does."""
     check_keys(facts, ROWS[provider])
     path = repository / "cookiecutter.json"
     context = json.loads(path.read_text("utf-8"))
@@ -122,14 +122,14 @@ def change_facts(repository, provider, renew=True, **facts):
 
 @pytest.fixture(scope="module")
 def first(template, tmp_path_factory):
-    """An owner whose project was made by `cruft create` with the defaults; never changed."""
+    """An owner with a project that `cruft create` made with the defaults; no test changes it."""
     folder = tmp_path_factory.mktemp("first")
     home = Home(folder / "user")
     repository = home.repository(template, folder / f"{NAME}.git")
     owner = Owner(home, repository, home.work / "my_service")
     done = home.cruft("create", ADDRESS, "--no-input")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == ""  # the hooks' summary is for cookiecutter
+    assert done.stdout.strip() == ""  # Only cookiecutter shows the hooks' summary.
     owner.adopt()
     return owner
 
@@ -157,7 +157,7 @@ def test_a_new_project_is_up_to_date(owner, baked):
 def test_what_cruft_stores_bothers_nobody(owner, post_gen, tmp_path):
     text = (owner.project / ".cruft.json").read_text("utf-8")
     assert owner.cruft_file()["template"] == ADDRESS
-    assert str(tmp_path.parent) not in text  # the paths of nobody's machine
+    assert str(tmp_path.parent) not in text  # No path of this machine is in it.
     assert owner.context()["_redis_providers"] == ROWS
     assert owner.home.git(owner.project, "ls-files", ".cruft.json") == ".cruft.json\n"
     assert all(pattern.search(text) is None for pattern in post_gen.SECRETS.values())
@@ -173,7 +173,7 @@ def test_what_cruft_stores_bothers_nobody(owner, post_gen, tmp_path):
 
 def test_a_change_of_the_template_is_merged_with_the_owners(owner):
     script, base = owner.project / DEV, owner.project / "templates" / "base.html"
-    # Two lines from the template's change: a patch that wants its context would not apply.
+    # This is two lines from the template's change, where a patch would miss its context.
     replace(script, "source script/venv\n", "source script/venv  # ours\n")
     base.write_text("ours\n")
     (owner.project / "ours.py").write_text("OURS = 1\n")
@@ -205,7 +205,7 @@ def test_a_change_of_the_template_is_merged_with_the_owners(owner):
 
 @pytest.mark.parametrize("committed", [True, False])
 def test_a_true_conflict_keeps_the_owners_text_and_is_shown(owner, committed):
-    # Where Git has never seen the file as it was generated, it cannot merge it.
+    # Git cannot merge a file that it has never seen as it was generated.
     script = owner.project / DEV
     if not committed:
         shutil.rmtree(owner.project / ".git")
@@ -218,7 +218,7 @@ def test_a_true_conflict_keeps_the_owners_text_and_is_shown(owner, committed):
     owner.release()
 
     done = owner.update()
-    assert done.stdout.endswith(DONE)  # also now
+    assert done.stdout.endswith(DONE)  # Here, too.
     assert (owner.project / "templates" / "next.html").read_text() == "next\n"
     assert (owner.project / ".env").read_bytes() == ENV
     if committed:
@@ -358,7 +358,7 @@ def test_a_refused_answer_changes_nothing(owner, answers, reason):
     assert reason in done.stderr
     assert (owner.status(), owner.cruft("check").returncode) == ([], 0)
     after = tree(owner.project)
-    # Git looks at its index for `status`.
+    # `git status` goes by the index.
     assert {path for path in before if before[path] != after.get(path)} <= {".git/index"}
     assert set(after) == set(before)
 
@@ -368,12 +368,12 @@ def test_the_helper_rejects_a_key_that_cruft_would_ignore(owner):
         owner.answer(redis_provder="upstash")
     with pytest.raises(ValueError, match="not in cookiecutter.json: database"):
         change_facts(owner.repository, "render", database=1)
-    # This is what cruft does of itself.
+    # cruft does this by itself.
     assert owner.update("--variables-to-update", '{"redis_provder": "upstash"}').stdout == DONE
     assert owner.status() == []
 
 
-# A project of plain cookiecutter
+# A project that plain cookiecutter made
 
 
 def linked(owner, *flags):
@@ -397,7 +397,7 @@ def test_a_project_of_cookiecutter_is_linked_and_updated(owner):
     clone = owner.home.home / ".cookiecutters" / NAME
     commit = owner.home.git(owner.repository, "rev-parse", "HEAD").strip()
     linked(owner, "--checkout", commit)
-    # Where the README sends people for the commit.
+    # The README sends people there for the commit.
     assert owner.home.git(clone, "rev-parse", "HEAD").strip() == commit
     assert owner.cruft("diff").stdout == ""
     script = owner.project / DEV
@@ -421,7 +421,7 @@ def test_a_link_to_a_later_commit_misses_what_came_before_it(owner):
 
 
 def commands(text):
-    """The lines of the README's answer to "Updates?" that a shell runs."""
+    """Return the shell lines in the README's answer to "Updates?"."""
     _, found, rest = text.partition("**Updates?**")
     assert found, "README.md has no **Updates?**"
     answer = re.split(r"^\*\*", rest, maxsplit=1, flags=re.MULTILINE)[0]
@@ -455,7 +455,7 @@ def test_the_lines_of_the_readme_work_as_written(owner, baked, tmp_path):
         "uvx cruft update -y",
         "uvx cruft update -y -i",
     ]
-    # uvx would download what is installed here.
+    # The real uvx would download what is installed here.
     uvx = tmp_path / "bin" / "uvx"
     uvx.parent.mkdir()
     uvx.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m "$@"\n')
@@ -480,7 +480,7 @@ def test_the_lines_of_the_readme_work_as_written(owner, baked, tmp_path):
         assert "THEIRS" in (owner.project / DEV).read_text()
         owner.check_settled()
         owner.commit("Updated")
-        # The fifth question's third choice.
+        # The third choice of the fifth question.
         procfile = CONTEXT["deploy_target"].index("procfile") + 1
         type_in(owner, ask, owner.project, "\n" * 4 + f"{procfile}\n")
         expected = baked(deploy_target="procfile").files

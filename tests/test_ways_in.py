@@ -9,7 +9,7 @@ import pytest
 from harness.answers import QUESTIONS, check_keys
 from harness.cli import Home, tree
 
-# None of them a default.
+# None of these is a default.
 ANSWERS = {
     "project_name": "Shop One",
     "project_slug": "shop",
@@ -22,7 +22,7 @@ SCRIPTS = {"manage.py", "script/dev", "script/test"}
 
 
 def whole(root):
-    """{path: (bytes, executable)} of everything under `root`; None instead of a folder's bytes."""
+    """Return {path: (bytes, executable)} of everything under `root`; a folder's bytes are None."""
     return {
         path: (data, data is not None and bool((root / path).stat().st_mode & 0o111))
         for path, data in tree(root).items()
@@ -35,14 +35,14 @@ def differences(one, other):
 
 
 def made(done, project):
-    """The project of a command that ended well, as `whole` sees it."""
+    """Return the project of a command that succeeded, as `whole` reads it."""
     assert done.returncode == 0, done.stdout + done.stderr
     return whole(project)
 
 
 @pytest.fixture(scope="module")
 def reference(template, tmp_path_factory):
-    """What the template's folder gives."""
+    """The project that the template's folder gives."""
     home = Home(tmp_path_factory.mktemp("reference"))
     return made(home.cookiecutter(template, answers=ANSWERS), home.work / "shop")
 
@@ -75,7 +75,7 @@ def from_clone(home, repository):
 
 
 def from_zip_file(home, repository):
-    # As GitHub makes them: by git archive, with one folder named after the branch.
+    # GitHub makes such a file by git archive, with one folder named after the branch.
     archive = home.work / "main.zip"
     top = f"--prefix={NAME}-main/"
     home.git(repository, "archive", "--format=zip", top, f"--output={archive}", "HEAD")
@@ -88,7 +88,7 @@ def from_abbreviation(home, repository):
 
 
 def from_address_in_the_readme(home, repository):
-    # cookiecutter's own gh:, with a Git that finds GitHub in a folder.
+    # This is cookiecutter's own gh:, with a Git that finds GitHub in a folder.
     rule = f"url.file://{repository.parent.parent}/.insteadOf"
     home.git(repository, "config", "--global", rule, "https://github.com/")
     return home.cookiecutter(f"gh:org/{NAME}", answers=ANSWERS)

@@ -1,4 +1,4 @@
-"""What keeps generation working on Windows: names, line ends, encodings, nothing of POSIX only."""
+"""Generating on Windows: names, line ends, encodings, and nothing that only POSIX has."""
 
 import ast
 import re
@@ -11,12 +11,16 @@ import pytest
 from harness.answers import ROOT, TARGETS
 from harness.cli import Home, tree
 
-# Deep, yet usual: a user may have 20 characters; zip files and cruft use the temporary folder.
+# A long but usual prefix: a user name has up to 20 characters, and zip files and cruft use the
+# temporary folder.
 USER = "C:/Users/" + "u" * 20
 CHECKOUT = f"{USER}/AppData/Local/Temp/tmp12345678/cookiecutter-rediss-{'0' * 40}"
 PROJECTS = f"{USER}/OneDrive - Some Company/Documents/projects/{'s' * 40}"
 
-LONGEST_FILE, LONGEST_FOLDER = 259, 247  # MAX_PATH less its NUL; a folder leaves room for 8.3 names
+LONGEST_FILE, LONGEST_FOLDER = (
+    259,
+    247,
+)  # MAX_PATH without its NUL. A folder must leave room for 8.3 names.
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
 FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')
 
@@ -30,14 +34,14 @@ POSIX_NAMES = re.compile(
     r"|[fl]?chown|fchmod|symlink|statvfs|sysconf|pathconf|alarm|setitimer|pause|tzset"
     r"|O_(NOFOLLOW|CLOEXEC|DIRECTORY|NONBLOCK|SYNC)|SIG(KILL|ALRM|HUP|CHLD|PIPE|QUIT|USR[12])"
 )
-# Where the encoding stands among the arguments.
+# {function: the position of `encoding` among the arguments}
 PLACES = {"read_text": 0, "write_text": 1}
 HOOKS = sorted(ROOT.glob("hooks/*.py"))
 
 
 @pytest.fixture(scope="module")
 def own_files(tmp_path_factory):
-    """The paths of the repository that Git tracks or would, with "/"; also where it has no .git."""
+    """Return the paths, with "/", that Git tracks or would track, even without a .git."""
     empty = tmp_path_factory.mktemp("empty")
     subprocess.run(["git", "init", "--quiet", "--bare", empty], check=True)
     git = ["git", f"--git-dir={empty}", f"--work-tree={ROOT}"]
@@ -47,7 +51,7 @@ def own_files(tmp_path_factory):
 
 
 def impossible(paths, prefix):
-    """Say what keeps Windows from writing these relative paths below the folder `prefix`."""
+    """Yield what keeps Windows from writing these relative paths below the folder `prefix`."""
     spelled = {}
     for path in sorted(paths):
         parts = PurePosixPath(path).parts
@@ -70,7 +74,7 @@ def impossible(paths, prefix):
 
 
 def not_portable(source):
-    """Say what in a hook's source needs a shell, a POSIX system, or its default encoding."""
+    """Yield what in a hook's source needs a shell, POSIX, or the system's default encoding."""
     for node in ast.walk(ast.parse(source)):
         modules, names, owner = [], [], None
         if isinstance(node, ast.Import):
@@ -93,7 +97,7 @@ def not_portable(source):
 
 
 def undecided(call):
-    """Say whether a call opens a text file and leaves the encoding to the system."""
+    """Return whether a call opens a text file and leaves the encoding to the system."""
     name = getattr(call.func, "attr", getattr(call.func, "id", ""))
     owner = getattr(getattr(call.func, "value", None), "id", None)
     named = {keyword.arg: keyword.value for keyword in call.keywords}
@@ -109,7 +113,7 @@ def undecided(call):
 
 
 def baked_files(home):
-    """{path: bytes} of the project that the home's user has made."""
+    """Return {path: bytes} of the project that the user of this home has made."""
     found = tree(home.work / "my_service")
     return {path: data for path, data in found.items() if data is not None}
 
@@ -176,7 +180,7 @@ def test_a_hook_needs_no_shell_no_posix_and_no_default_encoding(path):
 
 
 def test_there_are_no_other_hooks(own_files):
-    # A .sh hook would run in a shell, where there is one.
+    # A .sh hook would need a shell, which Windows may lack.
     names = {"hooks/post_gen_project.py", "hooks/pre_gen_project.py"}
     assert {path for path in own_files if path.startswith("hooks/")} == names
     assert len(HOOKS) == len(names)
@@ -232,7 +236,7 @@ def test_what_windows_has_is_not_found(source):
 
 @pytest.fixture
 def ascii_home(tmp_path):
-    """An account whose files and terminal are ASCII, unless a program says otherwise."""
+    """An account whose files and terminal are ASCII unless a program asks for more."""
     home = Home(tmp_path / "user")
     home.env |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     return home
@@ -253,7 +257,7 @@ def test_a_hook_that_leaves_the_encoding_open_fails_there(
 ):
     broken = shutil.copytree(template, tmp_path / "broken")
     hook = broken / "hooks" / "post_gen_project.py"
-    # render.yaml and others are ASCII, the README is not.
+    # render.yaml and others are ASCII, but the README is not.
     line = f'import sys\nopen("README.md", encoding={encoding!r}).read()\n'
     hook.write_text(hook.read_text("utf-8").replace("import sys\n", line, 1), "utf-8")
     done = ascii_home.cookiecutter(broken)
@@ -262,7 +266,7 @@ def test_a_hook_that_leaves_the_encoding_open_fails_there(
 
 
 def test_a_refused_answer_that_is_not_ascii_is_shown(template, ascii_home):
-    # Not on the command line, whose bytes would be of another encoding here.
+    # The answers do not come from the command line, whose bytes would have another encoding here.
     ascii_home.configure(default_context={"project_name": "Caf\u00e9 \u670d"})
     done = ascii_home.cookiecutter(template)
     assert done.returncode == 1
@@ -281,7 +285,7 @@ def test_a_check_out_by_git_for_windows_bakes_lf(template, baked, tmp_path, cure
         shutil.copy(ROOT / ".gitattributes", repository)
         home.commit(repository, "Line ends")
     folder = home.work / "checked-out"
-    # The setting that Git for Windows comes with.
+    # Git for Windows has this setting by default.
     autocrlf = ["--config", "core.autocrlf=true"]
     home.git(home.work, "clone", "--quiet", *autocrlf, str(repository), str(folder))
     done = home.cookiecutter(folder, answers={"deploy_target": "procfile"})
@@ -303,7 +307,7 @@ def test_every_file_is_text_with_lf(own_files, tmp_path):
     (copy / "binary").write_bytes(b"a\0\r\n")
     home.git(copy, "init", "--quiet")
     home.git(copy, "add", "--all", "--force")
-    # As Git sees them with .gitattributes: in its store, in the folder, by which attributes.
+    # `git ls-files --eol` shows line ends in Git's store, in the folder, and the attributes.
     lines = home.git(copy, "ls-files", "--eol", "-z").strip("\0").split("\0")
     found = {path: kind.split(maxsplit=2) for kind, path in (line.split("\t") for line in lines)}
     ends = {path: tuple(kind[:2]) for path, kind in found.items()}

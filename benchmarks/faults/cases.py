@@ -31,8 +31,8 @@ class Fault:
     act: Callable
     runs: int = 1
     shape: Shape = field(default_factory=Shape)
-    boot: bool = False  # the service is not started before the fault
-    spoils: bool = True  # no other run may use the stack afterwards
+    boot: bool = False  # The service is not started before the fault.
+    spoils: bool = True  # No other run may use the stack afterwards.
     services: tuple = NAMES
 
 
@@ -50,7 +50,7 @@ def fault(name, group, about=None, **options):
 
 
 def see_it_through(run, tasks=120, mails=300, settle=5):
-    """What comes after a fault: 5 tasks and 2 mails more, and a look at what becomes of all."""
+    """Send 5 tasks and 2 mails after a fault, and see what becomes of all."""
     run.after(tasks=5, mails=2)
     watch_to_the_end(run, tasks, mails, settle)
 
@@ -94,7 +94,7 @@ def stall(run, seconds, busy, times):
 
 
 def stall_name(seconds, busy, times, processes):
-    """The name of one cell of the grid."""
+    """Return the name of one cell of the grid."""
     words = ("busy" if busy else "idle", "twice" if times == 2 else "once")
     return f"stall-{seconds}s-{'-'.join(words)}-{processes}"
 
@@ -239,7 +239,7 @@ def refuse_at_boot(run, refusal):
 
 
 def wait_for_the_web(run, seconds=40):
-    """Wait until the web is up, or that long: promises before would only be refused."""
+    """Wait until the web is up, or that long, because promises before would only be refused."""
     end = time.time() + seconds
     while time.time() < end and run.stack.alive():
         if run.stack.serves():
@@ -286,7 +286,7 @@ def failover_running(run):
     run.backlog(tasks=12, mails=3)
     lead_to_the_standby(stack)
     run.begin()
-    run.end(run.began + 0.001)  # from here on there is a Redis that takes writes
+    run.end(run.began + 0.001)  # From here on there is a Redis that takes writes.
     run.after(tasks=5, mails=2)
     run.meanwhile(REFUSED_FOR)
     run.look_no_further()
@@ -318,10 +318,10 @@ def lose_promises(run, count, refused=0):
     """Promise mails in bulk, have Redis lose their messages and be away for 15 s."""
     stack = run.stack
     run.begin()
-    stack.signal_workers(signal.SIGSTOP)  # so that nothing is sent before
+    stack.signal_workers(signal.SIGSTOP)  # So that nothing is sent before.
     promise(run, refused, refused=True)
     promise(run, count)
-    stack.redis.stop()  # with all that is in it
+    stack.redis.stop()  # Everything in it goes, too.
     stack.signal_workers(signal.SIGCONT)
     ending.pause(REDIS_DOWN)
     stack.redis.start()
@@ -464,7 +464,7 @@ def drop_silently(run):
     for port in ports:
         stack.namespace.drop(port)
     run.begin()
-    run.end(run.began + 0.001)  # a new connection would work at once
+    run.end(run.began + 0.001)  # A new connection would work at once.
     run.after(tasks=5, mails=2)
     run.meanwhile(30)
     run.look_no_further()
@@ -544,7 +544,7 @@ def unknown_task(run):
 
 @fault("malformed-messages", "others")
 def malformed_messages(run):
-    """Three messages that are none: no JSON, an empty object, a list."""
+    """Three malformed messages: one is not JSON, one an empty object, one a list."""
     redis = run.stack.redis
     run.begin()
     for text in ("no JSON", "{}", "[1, 2]"):

@@ -45,14 +45,14 @@ def close_at_the_end(thing):
 
 
 def closed(thing):
-    """Forget it: it has been closed."""
+    """Forget the thing, because it has been closed."""
     _to_close.pop(id(thing), None)
 
 
 def end_everything():
-    """Kill all processes that were started here, and remove what they need no more."""
+    """Kill all processes that were started here, and remove what they no longer need."""
     _stopping.set()
-    for _ in range(3):  # something may just have been started
+    for _ in range(3):  # Another process may just have been started.
         ours = psutil.Process().children(recursive=True)
         sessions = {_session(process.pid) for process in ours} - {os.getsid(0), None}
         orphans = [p for p in psutil.process_iter() if _session(p.pid) in sessions]

@@ -24,7 +24,7 @@ class Namespace:
         self._folder = Path(tempfile.mkdtemp(prefix="faults-namespace-"))
 
     def start(self):
-        """Make it; `Failed` where that is not allowed."""
+        """Make the namespace. Raises Failed where that is not allowed."""
         peer = f"{self._link}i"
         self._ip("netns", "add", self._name)
         self._ip("link", "add", self._link, "type", "veth", "peer", "name", peer)
@@ -36,7 +36,7 @@ class Namespace:
         return self
 
     def redis_binary(self):
-        """A program that is redis-server inside."""
+        """Write a program that runs redis-server inside the namespace."""
         path = self._folder / "redis-server"
         path.write_text(f'#!/bin/sh\nexec ip netns exec {self._name} {find_server()} "$@"\n')
         path.chmod(0o755)
@@ -49,7 +49,7 @@ class Namespace:
             self._ip("netns", "exec", self._name, "iptables", "-w", *rule)
 
     def close(self):
-        """Remove it, and its link and rules with it."""
+        """Remove the namespace with its link and rules."""
         subprocess.run(["ip", "netns", "del", self._name], capture_output=True)
         subprocess.run(["ip", "link", "del", self._link], capture_output=True)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -17,7 +17,7 @@ CODE = (
 
 
 def version_of_the_code():
-    """A short hash of the template's files and the baseline's."""
+    """Return a short hash of the template's files and the baseline's."""
     digest = hashlib.sha256()
     for name in CODE:
         top = TEMPLATE / name
@@ -30,7 +30,7 @@ def version_of_the_code():
 
 
 class Results:
-    """The runs of a file, old and new."""
+    """The runs in a results file, old and new."""
 
     def __init__(self, path):
         self.path = path
@@ -59,6 +59,6 @@ class Results:
             self.rows.append(row)
 
     def of(self, label=None):
-        """(label, its rows); the label of the last row by default."""
+        """Return (label, its rows), by default of the last row's label."""
         label = label or (self.rows[-1]["label"] if self.rows else None)
         return label, [row for row in self.rows if row["label"] == label]

@@ -63,7 +63,7 @@ class Kind:
         raise NotImplementedError
 
     def commands(self, project, given):
-        """What its platform runs; `given` has the keys of `_anything()`."""
+        """Return what the platform runs; `given` has the keys of `_anything()`."""
         raise NotImplementedError
 
     def change_url(self, commands, url):
@@ -146,7 +146,7 @@ class Plain(Kind):
         )
 
     def _build(self, venv):
-        """Nothing: it runs in the environment of the other, with the same releases."""
+        """Do nothing, because plain Celery runs in the environment of the other service."""
         if not (venv.path / "bin" / "celery").exists():
             raise Failed("build the other service first: both share its virtual environment")
 

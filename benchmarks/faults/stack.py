@@ -25,7 +25,7 @@ from .servers import Forwarder, MailServer, Postgres, Redis
 STOP_GRACE = 30  # seconds from SIGTERM until a platform kills what is left
 START = 90  # seconds until a service must be ready on a busy machine
 PAGE = "/accounts/register/"  # a page that needs neither Redis nor the worker
-TOKEN = "c" * 32  # Django compares a form's token with the cookie's, whatever it is
+TOKEN = "c" * 32  # Any token will do, because Django only compares the form's with the cookie's.
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Stack:
         self.namespace = self.postgres = None
         self._closing = contextlib.ExitStack()
         self._starts = 0
-        self.last_number = 0  # of a task or a mail; one stack never uses a number twice
+        self.last_number = 0  # The number of a task or a mail. A stack never uses one twice.
         ending.close_at_the_end(self)
         try:
             self._start_servers(authority)
@@ -109,7 +109,7 @@ class Stack:
         self.redis = Redis(authority, PASSWORD, **options)
         self._closing.callback(self.redis.close)
         self.redis.start()
-        self.in_use = self.redis  # a failover makes it the standby
+        self.in_use = self.redis  # A failover makes it the standby.
         port = self.redis.port
         if self.shape.failover:
             self.standby = Redis(authority, PASSWORD)
@@ -195,7 +195,7 @@ class Stack:
         began = time.time()
         self.program.terminate()
         while self.program.family() and time.time() < began + STOP_GRACE:
-            self.program.exit_code()  # or it stays as a zombie
+            self.program.exit_code()  # Otherwise it stays as a zombie.
             ending.pause(0.2)
         self.program.kill()
         return time.time() - began

@@ -14,7 +14,7 @@ GROUPS = {
     "deploy": "Deploys and crashes",
     "others": "Other faults",
 }
-# A difference counts from these on: the machine alone makes smaller ones.
+# Smaller differences do not count, because the machine alone makes them.
 SECONDS, FACTOR = 2, 1.5
 
 
@@ -52,7 +52,7 @@ def write(results, label):
 
 
 def tables(label, rows):
-    """All tables as Markdown."""
+    """Return all tables as Markdown."""
     cells = {}
     for row in rows:
         if row["fault"] in FAULTS:
@@ -262,7 +262,7 @@ def _counts(rows, kind):
 
 
 def _web(rows):
-    """Whether the web stayed up."""
+    """Return in words whether the web stayed up."""
     ended = sum(not row["container_up"] for row in rows)
     if ended:
         return f"**the container ended** ({ended} of {len(rows)})"
@@ -304,7 +304,7 @@ def _won(plain, ours):
 
 
 def missing(row, kind):
-    """How many of the accepted were not done."""
+    """Return how many of the accepted tasks or mails were not done."""
     return row[kind]["submitted"] - row[kind]["done"]
 
 

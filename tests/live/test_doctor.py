@@ -748,11 +748,14 @@ def test_a_busy_worker_is_not_an_absent_one(place, server, worker):
     assert re.match(r"celery@\S+ is there: it is busy", probes["round trip"]["fix"])
 
 
-def test_the_acl_of_the_readme_suffices(place, redis_server, certificates, running, tmp_path):
+def test_the_acl_of_the_page_on_redis_suffices(
+    place, redis_server, certificates, running, tmp_path
+):
     """For web, worker, beat, doctor and the README's `celery` commands; nothing is refused."""
     project = place.project
     readme = (project.path / "README.md").read_text()
-    name, rights = re.search(r"^ +ACL SETUSER (\S+) (.*)$", readme, re.MULTILINE).groups()
+    page = (project.path / "docs/redis.md").read_text()
+    name, rights = re.search(r"^ +ACL SETUSER (\S+) (.*)$", page, re.MULTILINE).groups()
     rights = rights.replace("PASSWORD", "pw")
 
     def url(rights):

@@ -227,11 +227,11 @@ for name in sorted(client.keys("*")):
 """
 
 
-def test_the_cache_of_the_readme_keeps_json_over_tls(deployment, server, impostor, tmp_path):
+def test_the_cache_of_the_page_on_redis_keeps_json_over_tls(deployment, server, impostor, tmp_path):
     place = deployment("self_hosted").copy(tmp_path)
     project = place.project
-    readme = (project.path / "README.md").read_text()
-    (snippet,) = re.findall(r"^ +CACHES = \{\n(?: {6,}.*\n)+", readme, re.MULTILINE)
+    page = (project.path / "docs/redis.md").read_text()
+    (snippet,) = re.findall(r"^ +CACHES = \{\n(?: {6,}.*\n)+", page, re.MULTILINE)
     with open(project.path / "config" / "settings.py", "a") as settings:
         settings.write(textwrap.dedent(snippet))
     right = server("own")

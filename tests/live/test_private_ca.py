@@ -1,4 +1,4 @@
-"""The README's recipe for a CA of one's own, run as printed, accepted by every Python."""
+"""The recipe of docs/redis.md for a CA of one's own, run as printed, accepted by every Python."""
 
 import re
 import shutil
@@ -31,10 +31,10 @@ with socket.create_connection((host, int(port)), timeout=10) as sock:
 
 @pytest.fixture(scope="module")
 def printed(deployment):
-    """The indented blocks of the README's section on it."""
-    readme = (deployment("self_hosted").project.path / "README.md").read_text()
-    _, section = readme.split("### A CA of your own\n")
-    section, _ = section.split("\n## ", 1)
+    """The indented blocks of the page's section on it, which is its last."""
+    page = (deployment("self_hosted").project.path / "docs/redis.md").read_text()
+    _, section = page.split("## A CA of your own\n")
+    assert "\n## " not in section
     blocks = re.findall(r"(?:^ {4}.*\n)+", section, re.MULTILINE)
     commands, configuration = (textwrap.dedent(block) for block in blocks)
     return commands, configuration
@@ -173,9 +173,9 @@ def test_another_machine_gets_in_with_a_password_only(who, deployment, printed, 
         pytest.skip("NOT TESTED: this machine has no address but 127.0.0.1")
     place = deployment("self_hosted")
     make(printed[0], tmp_path, f"IP:{address}")
-    readme = (place.project.path / "README.md").read_text()
-    user, rights = re.search(r"^ +ACL SETUSER (\S+) (.*)$", readme, re.MULTILINE).groups()
-    assert "`user default off`" in readme and "`user` for `ACL SETUSER`" in readme
+    page = (place.project.path / "docs/redis.md").read_text()
+    user, rights = re.search(r"^ +ACL SETUSER (\S+) (.*)$", page, re.MULTILINE).groups()
+    assert "`user default off`" in page and "`user` for `ACL SETUSER`" in page.replace("\n ", "")
     changes, name = {
         "default": ([], "default"),
         "a user of its own": (
@@ -224,5 +224,5 @@ def test_a_strict_python_accepts_it_by_itself(usage, version, printed, server, t
 
 
 def test_only_a_provider_with_an_own_ca_gets_the_recipe(deployment):
-    readme = (deployment("heroku").project.path / "README.md").read_text()
-    assert "### A CA of your own" not in readme
+    page = (deployment("heroku").project.path / "docs/redis.md").read_text()
+    assert "## A CA of your own" not in page
