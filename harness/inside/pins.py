@@ -17,6 +17,7 @@ from redis.retry import Retry
 sys.path.insert(0, os.getcwd())
 (given,) = sys.argv[1:]
 given = json.loads(given)
+import_module("config")  # which names our transport in kombu's table
 read_policy = import_module("redis_connection.policy").read_policy
 
 
