@@ -86,9 +86,11 @@ def started(place, output, command=SUPERVISE, **environment):
     try:
         yield popen
     finally:
-        family = [popen.pid, *(child.pid for child in psutil.Process(popen.pid).children(True))]
-        for pid in family if popen.poll() is None else []:
-            psutil.Process(pid).send_signal(signal.SIGKILL)
+        if popen.poll() is None:
+            programs = psutil.Process(popen.pid).children(recursive=True)
+            popen.kill()
+            for program in programs:
+                program.kill()
         popen.wait()
 
 
