@@ -4,7 +4,7 @@ import re
 import subprocess
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -23,6 +23,7 @@ PROGRAMS = ["celery_worker", "django", "celery_beat"]
 # no whole line, and then it is killed.
 TALKS = """
     import os
+    import signal
         import sys
     import time
 
@@ -88,7 +89,8 @@ def started(place, output, command=SUPERVISE, **environment):
             programs = psutil.Process(popen.pid).children(recursive=True)
             popen.kill()
             for program in programs:
-                program.kill()
+                with suppress(psutil.NoSuchProcess):
+                    program.kill()
         popen.wait()
 
 
