@@ -24,7 +24,7 @@ PROGRAMS = ["celery_worker", "django", "celery_beat"]
 TALKS = """
     import os
     import signal
-        import sys
+    import sys
     import time
 
     name, lines, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
