@@ -1,11 +1,10 @@
 """What the programs print reaches the standard output of supervise.py, whatever that is."""
 
 import re
-import signal
 import subprocess
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -44,7 +43,7 @@ MOST_WAITING = 2**20
 
 @pytest.fixture
 def talking(deployment, tmp_path):
-    """talking(lines, pause, end=False) -> a place whose programs print so many lines each."""
+    """talking(lines, pause) -> a place whose programs print so many lines each."""
 
     def talking(lines, pause=0.0):
         place = deployment("self_hosted").copy(tmp_path)
@@ -86,9 +85,12 @@ def started(place, output, command=SUPERVISE, **environment):
     try:
         yield popen
     finally:
-        family = [popen.pid, *(child.pid for child in psutil.Process(popen.pid).children(True))]
-        for pid in family if popen.poll() is None else []:
-            psutil.Process(pid).send_signal(signal.SIGKILL)
+        if popen.poll() is None:
+            programs = psutil.Process(popen.pid).children(recursive=True)
+            popen.kill()
+            for program in programs:
+                with suppress(psutil.NoSuchProcess):
+                    program.kill()
         popen.wait()
 
 
@@ -197,13 +199,13 @@ def test_a_reader_that_stops_costs_lines_and_nothing_else(kind, talking, tmp_pat
         wait_until(lambda: "RUNNING" in status(place), 15, "supervisorctl answers")
         supervise = psutil.Process(popen.pid)
         before = supervise.memory_info().rss
-        workers = [child for child in supervise.children() if "celery_beat" in child.cmdline()]
+        programs = supervise.children()
+        (beat,) = [program for program in programs if "celery_beat" in program.cmdline()]
         # Until the programs have waited once, and were let go.
         time.sleep(PATIENCE * 3)
-        (worker,) = workers
-        busy = worker.cpu_times().user
+        busy = beat.cpu_times().user
         assert status(place).count("RUNNING") == 3
-        wait_until(lambda: worker.cpu_times().user > busy, 10, "the programs go on")
+        wait_until(lambda: beat.cpu_times().user > busy, 10, "the programs go on")
         assert supervise.memory_info().rss - before < 4 * MOST_WAITING
 
         output.read()
@@ -219,7 +221,8 @@ def test_a_reader_that_stops_costs_lines_and_nothing_else(kind, talking, tmp_pat
 def test_a_service_whose_reader_has_stopped_can_be_stopped(talking, tmp_path):
     place = talking(10_000_000, pause=0.0001)
     with StandardOutput("pipe", tmp_path) as output, started(place, output) as popen:
-        time.sleep(PATIENCE)
+        wait_until(lambda: status(place).count("RUNNING") == 3, 15, "supervisorctl answers")
+        time.sleep(PATIENCE / 2)
         began = time.monotonic()
         assert stop(popen, 28) == 0
         # Each program ends at its signal; the rest is for the reader.

@@ -130,7 +130,7 @@ class OutputReader:
 
 
 class Options(supervisord.ServerOptions):
-    def make_http_servers(self, supervisor: supervisord.Supervisor) -> list[tuple[dict, Any]]:
+    def make_http_servers(self, supervisor: supervisord.Supervisor) -> list[tuple[Any, Any]]:
         for config in self.server_configs:
             if config["family"] == socket.AF_UNIX and cannot_be_written(config["file"]):
                 self.move_socket(config)
@@ -144,15 +144,15 @@ class Options(supervisord.ServerOptions):
 
     def move_socket(self, config: dict[str, Any]) -> None:
         """Put the socket and the pid file into a folder of our own, and say where that is."""
-        # supervisorctl reads its path from supervisord.conf, where none of the names that can be
-        # used tells one service from another but that of the project's folder. So the path in there
-        # is in this folder. One in /tmp would be made of folders that all users of the machine
-        # share, and whoever comes first owns them. Under `PrivateTmp=` no other shell would see it.
+        # supervisorctl reads the socket's path from supervisord.conf. The only name in there that
+        # differs from service to service is the project's folder, so the path is in that folder. A
+        # path in /tmp would consist of folders that all users of the machine share, and that belong
+        # to whoever comes first. With `PrivateTmp=` in a unit, no other shell would see it.
         wanted = config["file"]
         folder = private_folder(wanted)
         config["file"] = f"{folder}/{Path(wanted).name}"
         self.serverurl = f"unix://{config['file']}"
-        self.pidfile = f"{folder}/{Path(self.pidfile).name}"
+        self.pidfile = f"{folder}/supervisord.pid"
         is_linked = os.path.realpath(wanted) == os.path.realpath(config["file"])
         if not is_linked:
             self.logger.info(

@@ -12,7 +12,8 @@ from supervisor import dispatchers, loggers
 from operations import standard_output, supervise
 from operations.standard_output import LOST, MOST_WAITING, PATIENCE, Output
 
-LINE = b"x" * 999 + b"\n"
+# So long that a pipe is full within a line.
+LINE = b"x" * 19_999 + b"\n"
 LINES = 2 * MOST_WAITING // len(LINE)
 
 
