@@ -40,7 +40,9 @@ def states() -> dict[str, str]:
         for result in probes.run(steps(), stop_at_failure=False):
             found[result.name] = result.state
             if result.state == "fail":
-                logger.warning("not ready: %s: %s %s", result.name, result.detail, result.hint)
+                logger.warning(
+                    "not ready: %s: %s (to do: %s)", result.name, result.detail, result.hint
+                )
     finally:
         # Django closes the connections of requests only, and this is another thread.
         connection.close()

@@ -86,7 +86,7 @@ class ReadinessTests(TestCase):
         ):
             expected = {"database": "fail", "broker": "ok", "heartbeat": "fail"}
             self.assertEqual(self.states(), expected)
-        self.assertIn("not ready: database: down start it", logs.output[0])
+        self.assertIn("not ready: database: down (to do: start it)", logs.output[0])
 
 
 class HealthTests(TestCase):
