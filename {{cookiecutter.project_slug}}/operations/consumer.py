@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import warnings
+from typing import Any
 
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
@@ -35,7 +36,9 @@ LAST_WORDS = 2  # seconds for a process that was told to end
 class Consumer(CeleryConsumer):
     """Waits while Redis refuses, puts aside what it cannot work on, and keeps to itself."""
 
-    def __init__(self, *args, worker_options=None, **kwargs):
+    def __init__(
+        self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         options = {**(worker_options or {}), **SILENT}
         super().__init__(*args, worker_options=options, **kwargs)
         self.refusals = 0

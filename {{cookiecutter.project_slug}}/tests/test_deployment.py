@@ -39,10 +39,14 @@ WEAK = {"REDIS_CERT_REQS": "none", "REDIS_ALLOW_PLAINTEXT": "*.example.com", "EM
 SUPERVISORD_STOPS = 2
 
 
-def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "manage.py", *arguments]
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run a command in the environment of production, with some variables changed."""
     env = PRODUCTION | variables
     return subprocess.run(command, cwd=settings.BASE_DIR, env=env, capture_output=True, text=True)
+
+
+def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    return run(sys.executable, "manage.py", *arguments, **variables)
 
 
 class ProductionTests(SimpleTestCase):
@@ -100,9 +104,7 @@ class WebTests(SimpleTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        command = [sys.executable, "-m", "gunicorn", "--print-config", "config.wsgi"]
-        folder = settings.BASE_DIR
-        done = subprocess.run(command, cwd=folder, env=PRODUCTION, capture_output=True, text=True)
+        done = run(sys.executable, "-m", "gunicorn", "--print-config", "config.wsgi")
         cls.printed = done.stdout + done.stderr
         lines = [line.partition("=") for line in done.stdout.splitlines()]
         cls.gunicorn = {name.strip(): value.strip() for name, _, value in lines}
