@@ -141,13 +141,17 @@ class WebTests(SimpleTestCase):
     def options_of(self, process: deployment_files.Process) -> argparse.Namespace:
         """Return the options of a gunicorn command as gunicorn reads them, None where not given."""
         _, _, arguments = process.command.partition("gunicorn ")
+        parser = GunicornConfig().parser()
         said = io.StringIO()
         try:
             with contextlib.redirect_stderr(said):
-                return GunicornConfig().parser().parse_known_args(arguments.split())[0]
+                options, _ = parser.parse_known_args(arguments.split())
         except SystemExit:
             reason = said.getvalue().splitlines()[-1]  # below a list of all options
-            self.fail(f"gunicorn cannot read the command of {process}. {reason}")
+            raise self.failureException(
+                f"gunicorn cannot read the command of {process}. {reason}"
+            ) from None
+        return options
 
 
 class StopTests(SimpleTestCase):
