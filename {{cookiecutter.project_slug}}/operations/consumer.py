@@ -43,7 +43,8 @@ class Consumer(CeleryConsumer):
     def __init__(
         self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(*args, worker_options={**(worker_options or {}), **SILENT}, **kwargs)
+        options = {**(worker_options or {}), **SILENT}
+        super().__init__(*args, worker_options=options, **kwargs)
         self.refusals = 0
         transport.on_unreadable = self.put_aside_unreadable
 

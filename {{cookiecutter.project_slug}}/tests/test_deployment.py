@@ -39,10 +39,14 @@ WEAK = {"REDIS_CERT_REQS": "none", "REDIS_ALLOW_PLAINTEXT": "*.example.com", "EM
 SUPERVISORD_STOPS = 2
 
 
-def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "manage.py", *arguments]
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run a command in the environment of production, with some variables changed."""
     env = PRODUCTION | variables
     return subprocess.run(command, cwd=settings.BASE_DIR, env=env, capture_output=True, text=True)
+
+
+def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    return run(sys.executable, "manage.py", *arguments, **variables)
 
 
 class ProductionTests(SimpleTestCase):
@@ -100,9 +104,7 @@ class WebTests(SimpleTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        command = [sys.executable, "-m", "gunicorn", "--print-config", "config.wsgi"]
-        folder = settings.BASE_DIR
-        done = subprocess.run(command, cwd=folder, env=PRODUCTION, capture_output=True, text=True)
+        done = run(sys.executable, "-m", "gunicorn", "--print-config", "config.wsgi")
         cls.printed = done.stdout + done.stderr
         lines = [line.partition("=") for line in done.stdout.splitlines()]
         cls.gunicorn = {name.strip(): value.strip() for name, _, value in lines}
@@ -139,13 +141,17 @@ class WebTests(SimpleTestCase):
     def options_of(self, process: deployment_files.Process) -> argparse.Namespace:
         """Return the options of a gunicorn command as gunicorn reads them, None where not given."""
         _, _, arguments = process.command.partition("gunicorn ")
+        parser = GunicornConfig().parser()
         said = io.StringIO()
         try:
             with contextlib.redirect_stderr(said):
-                return GunicornConfig().parser().parse_known_args(arguments.split())[0]
+                options, _ = parser.parse_known_args(arguments.split())
         except SystemExit:
             reason = said.getvalue().splitlines()[-1]  # below a list of all options
-            self.fail(f"gunicorn cannot read the command of {process}. {reason}")
+            raise self.failureException(
+                f"gunicorn cannot read the command of {process}. {reason}"
+            ) from None
+        return options
 
 
 class StopTests(SimpleTestCase):
