@@ -244,7 +244,9 @@ def restart(programs: Iterable[Program]) -> None:
 
 
 def describe(status: int) -> str:
-    """An exit status in words."""
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"has ended with status {status}"
+    """An exit status in words. Of a signal, Python tells -N, and a shell 128 + N."""
+    number = -status if status < 0 else status - 128
+    try:
+        return f"was ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"has ended with status {status}"
