@@ -117,6 +117,8 @@ class WordsTests(SimpleTestCase):
     def test_how_a_program_has_ended(self):
         self.assertEqual(describe(1), "has ended with status 1")
         self.assertEqual(describe(-9), "was ended by SIGKILL")
+        self.assertEqual(describe(128 + 9), "was ended by SIGKILL")
+        self.assertEqual(describe(255), "has ended with status 255")
 
     def test_addresses(self):
         for address in ("0", "127.0.0.1:0", "localhost:0"):

@@ -1,7 +1,7 @@
 """Programs side by side: their output line by line, and an end that leaves nothing behind.
 
 honcho does this for Procfiles, and was tried. A closed terminal ended honcho and left its programs
-running. With `| head`, honcho itself was left running. Its programs have no standard input, so a
+running. With `| head`, honcho itself was left running. Its programs have no standard input: a
 `breakpoint()` in a view fails.
 """
 
@@ -244,7 +244,9 @@ def restart(programs: Iterable[Program]) -> None:
 
 
 def describe(status: int) -> str:
-    """An exit status in words."""
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"has ended with status {status}"
+    """An exit status in words. Of a signal, Python tells -N, and a shell 128 + N."""
+    number = -status if status < 0 else status - 128
+    try:
+        return f"was ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"has ended with status {status}"
