@@ -119,8 +119,8 @@ def results(request, deployment, tables, totals, tmp_path_factory):
     with nothing_left_in(tmp_path_factory.getbasetemp()), ThreadPoolExecutor(AT_ONCE) as pool:
         found = {}
         for provider, strictness in pairs:
-            # Projects are baked here, one after the other, while earlier meetings go on. Each has its
-            # own folder, because a meeting changes the settings of its deployment.
+            # Projects are baked here, one after the other, while earlier meetings go on. Each has
+            # its own folder, because a meeting changes the settings of its deployment.
             if strictness == "none":
                 place, meeting = deployment(provider, "none"), believes
             else:

@@ -315,8 +315,7 @@ WEAKNESSES = {
         },
     },
 }
-# The first two groups differ in who reads CELERY_BROKER_USE_SSL. The last group has redis-py's
-# defaults, which verify.
+# NOT_BY_KOMBU reads CELERY_BROKER_USE_SSL. BY_REDIS_PY has redis-py's defaults, which verify.
 BY_KOMBU = ("worker", "inspect ping", "call")
 NOT_BY_KOMBU = ("flower, queues",)
 BY_REDIS_PY = ("redis-py", "redis.asyncio")
