@@ -2,9 +2,10 @@
 
 import json
 import re
+import runpy
 from concurrent.futures import ThreadPoolExecutor
 
-from harness.answers import ROWS
+from harness.answers import ROWS, SERVICE
 from harness.browser import verification_link
 from harness.processes import Failed, wait_until
 from harness.stand_ins import effective_verification, journeys
@@ -12,7 +13,7 @@ from harness.stand_ins import effective_verification, journeys
 JOURNEYS = journeys(ROWS)
 PINNED = {"REDIS_CERT_REQS": "required", "REDIS_CA_CERTS": "herokus"}
 TASK = "authentication.email_utils.send_verification_email"
-WEB_THREADS = 4
+WEB_THREADS = runpy.run_path(str(SERVICE / "gunicorn.conf.py"))["threads"]
 AT_ONCE = 4  # Most of the time is spent waiting.
 
 

@@ -79,7 +79,7 @@ class Program:
         self.log = Path(log)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
-        # Appending, because supervisord opens the same file again for each of its programs.
+        # Appending, because plain supervisord opens the same file again for each of its programs.
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
                 command,

@@ -36,9 +36,10 @@ QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness"
 # The names at the top of a generated project, as in pre_gen_project.py. The folder may hold others,
 # which are their owner's and are not looked at.
 WRITTEN = (
-    ".env.example .github .gitignore .python-version Procfile README.md authentication config "
-    "docs manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
-    "requirements.txt script supervisord.conf templates tests"
+    ".env.example .github .gitignore .python-version Procfile Procfile.dev README.md "
+    "authentication config docs gunicorn.conf.py manage.py operations pyproject.toml "
+    "redis_connection render.yaml requirements-dev.txt requirements.txt script supervisord.conf "
+    "templates tests"
 )
 SETTINGS = "config/settings.py"
 MARKER = "INCOMPLETE.txt"
@@ -122,7 +123,7 @@ def read(root, names):
 
 def check_presence(files, answers):
     target = answers["deploy_target"]
-    for name in ("manage.py", "pyproject.toml", "supervisord.conf", SETTINGS):
+    for name in ("manage.py", "gunicorn.conf.py", "pyproject.toml", "supervisord.conf", SETTINGS):
         if name not in files:
             yield f"{name} is missing."
     for name, targets in BY_TARGET.items():

@@ -42,9 +42,10 @@ DIGESTS = {
 
 # The names at the top of a generated project.
 WRITTEN = (
-    ".env.example .github .gitignore .python-version Procfile README.md authentication config "
-    "docs manage.py operations pyproject.toml redis_connection render.yaml requirements-dev.txt "
-    "requirements.txt script supervisord.conf templates tests"
+    ".env.example .github .gitignore .python-version Procfile Procfile.dev README.md "
+    "authentication config docs gunicorn.conf.py manage.py operations pyproject.toml "
+    "redis_connection render.yaml requirements-dev.txt requirements.txt script supervisord.conf "
+    "templates tests"
 )
 # This file is in the project from before the first file is written until the last check has passed.
 MARKER = "INCOMPLETE.txt"

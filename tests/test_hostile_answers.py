@@ -752,7 +752,7 @@ OTHER = {
     "modules": ("config/settings.py", '"config.urls"', '"x.urls"', SHOP),
     "commands": ("supervisord.conf", "-A config worker", "-A x worker", SHOP),
     "commands of the Procfile": (
-        "*Procfile*",
+        "*Procfile{*",
         "-A config beat",
         "-A x beat",
         SHOP | {"deploy_target": "procfile"},

@@ -12,6 +12,7 @@ HASH = "0123456789abcdef" * 4
 FILES = {
     ".gitignore": ".env\n.venv/\n*.sqlite3\n",
     "manage.py": "print('Hello')\n",
+    "gunicorn.conf.py": "threads = 4\n",
     "pyproject.toml": '[project]\nname = "my-service"\n',
     "requirements.txt": f"# made by uv\ncelery==5.7.0 \\\n    --hash=sha256:{HASH}\n",
     "requirements-dev.txt": (
@@ -24,13 +25,13 @@ FILES = {
         [rpcinterface:supervisor]
         supervisor.rpcinterface_factory=x
         [program:celery_worker]
-        command=celery -A my_service worker ; no shell
+        command=celery -A config worker ; no shell
         stopwaitsecs=18 ; soft 12
         [program:django]
-        command=gunicorn my_service.wsgi
+        command=gunicorn config.wsgi
         stopwaitsecs=7
         [program:celery_beat]
-        command=celery -A my_service beat
+        command=celery -A config beat
         stopwaitsecs=2
         """,
     "config/settings.py": """\
@@ -67,7 +68,7 @@ BLUEPRINT = """\
         plan: starter
         buildCommand: build
         preDeployCommand: migrate
-        startCommand: python -m my_service.supervise -c supervisord.conf
+        startCommand: python -m operations.supervise -c supervisord.conf
         healthCheckPath: /healthz
         maxShutdownDelaySeconds: 60
         envVars:
@@ -151,6 +152,7 @@ CONF = "supervisord.conf"
 LOCK = "requirements.txt"
 RED = {
     "manage.py is gone": ("manage.py", "", None, "manage.py is missing."),
+    "gunicorn.conf.py is gone": ("gunicorn.conf.py", "", None, "gunicorn.conf.py is missing."),
     "settings are gone": (SETTINGS, "", None, "config/settings.py is missing."),
     "pyproject is gone": ("pyproject.toml", "", None, "pyproject.toml is missing."),
     "Python does not parse": (

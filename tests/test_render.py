@@ -35,20 +35,107 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 COPIED = (".github/", "templates/")  # not rendered
 
 MODULES = {
-    "config": ["__init__", "celery", "environment", "pem_files", "redis_tls", "redis_url"]
-    + ["results", "settings", "urls", "wsgi"],
-    "authentication": ["__init__", "admin", "delivery", "email_utils", "forms", "links", "models"]
-    + ["smtp", "urls", "views"],
-    "authentication/migrations": ["__init__", "0001_initial"],
-    "operations": ["__init__", "admin", "apps", "causes", "checks", "consumer", "debug", "health"]
-    + ["models", "probes", "put_aside", "supervise", "tasks", "watchdog"],
-    "operations/management": ["__init__"],
-    "operations/management/commands": ["__init__", "dev", "doctor"],
-    "operations/migrations": ["__init__", "0001_initial"],
-    "redis_connection": ["__init__", "aio", "connection", "context", "pem", "policy", "transport"]
-    + ["url", "x509"],
-    "tests": ["__init__", "answering", "test_connection", "test_deployment", "test_mail"]
-    + ["test_operations", "test_redis_tls", "test_registration", "test_transport", "test_worker"],
+    "authentication": [
+        "__init__",
+        "admin",
+        "claims",
+        "delivery",
+        "email_utils",
+        "forms",
+        "links",
+        "mail_errors",
+        "mail_server",
+        "models",
+        "outcomes",
+        "smtp",
+        "summary",
+        "sweeper",
+        "urls",
+        "views",
+    ],
+    "authentication/migrations": [
+        "0001_initial",
+        "__init__",
+    ],
+    "config": [
+        "__init__",
+        "celery",
+        "environment",
+        "results",
+        "settings",
+        "urls",
+        "wsgi",
+    ],
+    "operations": [
+        "__init__",
+        "admin",
+        "apps",
+        "checks",
+        "consumer",
+        "health",
+        "models",
+        "probes",
+        "put_aside",
+        "readiness",
+        "redaction",
+        "standard_output",
+        "supervise",
+        "tasks",
+        "watchdog",
+        "worker_probes",
+    ],
+    "operations/development": [
+        "__init__",
+        "local_redis",
+        "programs",
+        "sources",
+    ],
+    "operations/management": [
+        "__init__",
+    ],
+    "operations/management/commands": [
+        "__init__",
+        "dev",
+        "doctor",
+    ],
+    "operations/migrations": [
+        "0001_initial",
+        "__init__",
+    ],
+    "redis_connection": [
+        "__init__",
+        "aio",
+        "connection",
+        "context",
+        "credentials",
+        "diagnosis",
+        "errors",
+        "handshake",
+        "hints",
+        "internals",
+        "pem",
+        "policy",
+        "timeouts",
+        "transport",
+        "url",
+        "x509",
+    ],
+    "tests": [
+        "__init__",
+        "answering",
+        "deployment_files",
+        "test_connection",
+        "test_deployment",
+        "test_development",
+        "test_diagnosis",
+        "test_mail",
+        "test_operations",
+        "test_policy",
+        "test_registration",
+        "test_supervise",
+        "test_transport",
+        "test_worker",
+    ],
 }
 FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names} | {
     ".env.example",
@@ -56,7 +143,9 @@ FILES = {f"{folder}/{name}.py" for folder, names in MODULES.items() for name in 
     ".github/workflows/ci.yml",
     ".gitignore",
     ".python-version",
+    "Procfile.dev",
     "README.md",
+    "gunicorn.conf.py",
     "docs/redis.md",
     "manage.py",
     "pyproject.toml",
@@ -78,12 +167,10 @@ TARGET_FILES = {
     "procfile": {"Procfile"},
     "server": set(),
 }
-GUNICORN = (
-    "gunicorn config.wsgi --preload --threads 4 --graceful-timeout 5 --no-control-socket "
-    "--access-logfile -"
-)
-WORKER = "celery -A config worker --without-gossip --without-mingle --without-heartbeat"
-# Where no supervisord.conf names the stop signal, this turns SIGTERM into a soft shutdown.
+# Their options stand in gunicorn.conf.py, in settings.py and in operations/consumer.py.
+GUNICORN = "gunicorn config.wsgi"
+WORKER = "celery -A config worker"
+# Where no supervisord.conf names the signal, this turns TERM into a soft shutdown.
 ALONE = "env REMAP_SIGTERM=SIGQUIT "
 BEAT = "celery -A config beat"
 MIGRATE = "python manage.py migrate --noinput"
@@ -245,18 +332,18 @@ def example_statements(text):
 def python_statements(files):
     settings = "config/settings.py"
     tree = ast.parse(files[settings])
-    (name,) = (
-        node.value.value
+    constants = {
+        ast.unparse(node.targets[0]): node.value.value
         for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SERVICE_NAME"
-    )
-    yield "project_slug", name, settings
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    yield "project_slug", constants["SERVICE_NAME"], settings
+    yield "url_env", constants["REDIS_URL_NAME"], settings
     calls = {ast.unparse(n.func): n for n in ast.walk(tree) if isinstance(n, ast.Call)}
     values = {word.arg: word.value for word in calls["Environment"].keywords}
     defaults = ast.literal_eval(values["defaults"])
     yield "cert_strictness", defaults["REDIS_CERT_REQS"], settings
     yield from ((name, defaults[name], settings) for name in SETTINGS)
-    yield "url_env", ast.literal_eval(calls["env.first_set"].args[1]), settings
 
 
 def blueprint_statements(files):
@@ -374,8 +461,8 @@ MISREAD = {
     ),
     "another provider's variable": (
         "config/settings.py",
-        '"REDIS_URL")',
-        '"SCALINGO_REDIS_URL")',
+        'REDIS_URL_NAME = "REDIS_URL"',
+        'REDIS_URL_NAME = "SCALINGO_REDIS_URL"',
         "url_env is REDIS_URL in .env.example or",
     ),
     "another provider's name": ("README.md", "Upstash", "Aiven", "label is Aiven in README.md or"),

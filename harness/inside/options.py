@@ -16,7 +16,8 @@ only = sys.argv[1:]
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 import_module("django").setup()
 app = import_module("config.celery").app
-probes = import_module("operations.probes")
+readiness = import_module("operations.readiness")
+diagnosis = import_module("redis_connection.diagnosis")
 settings = import_module("django.conf").settings
 
 # These are attributes of the SSL context of the socket.
@@ -69,8 +70,8 @@ with app.connection_for_write() as write, app.connection_for_read() as read:
     }
     if not only:
         clients["results"] = app.backend.client.connection_pool
-        clients["doctor"] = probes.Way().client.connection_pool
-        clients["/readyz"] = probes.ready_client().connection_pool
+        clients["doctor"] = diagnosis.RedisDiagnosis(settings.REDIS).client.connection_pool
+        clients["/readyz"] = readiness.kept_client().connection_pool
         policy = settings.REDIS
         clients["redis-py"] = redis.Redis.from_url(policy.url, **policy.client()).connection_pool
     print(json.dumps({name: connects(pool) for name, pool in clients.items()}))

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import redis
 from kombu import Connection
@@ -18,15 +17,13 @@ from redis.retry import Retry
 sys.path.insert(0, os.getcwd())
 (given,) = sys.argv[1:]
 given = json.loads(given)
-environment = import_module("config.environment")
-redis_tls = import_module("config.redis_tls")
+read_policy = import_module("redis_connection.policy").read_policy
 
 
 def policy_of(url, pin):
-    defaults = {"REDIS_CERT_REQS": "required", "REDIS_CHECK_HOSTNAME": "false"}
-    defaults |= {"REDIS_DATABASES": "16", "URL": url, "REDIS_CA_CERTS": pin}
-    env = environment.Environment(Path("no-such-file"), defaults)
-    policy = redis_tls.from_environment(env, "URL", production=True)
+    policy = read_policy(
+        "URL", url, cert_reqs="required", check_hostname=False, databases=16, ca_certs=pin
+    )
     assert policy.pinned
     policy.register()
     return policy

@@ -10,6 +10,7 @@ import os
 import random
 import sys
 from collections import Counter
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -17,8 +18,9 @@ from urllib.parse import quote, unquote, urlsplit
 sys.path.insert(0, os.getcwd())
 seed, *fault = sys.argv[1:]
 environment = import_module("config.environment")
-redis_tls = import_module("config.redis_tls")
-redis_url = import_module("config.redis_url")
+errors = import_module("redis_connection.errors")
+policies = import_module("redis_connection.policy")
+read_url = policies.read_url
 kombu = import_module("kombu")
 parse_url = import_module("redis.connection").parse_url
 
@@ -143,18 +145,18 @@ def problems_of_policy(policy, given, meant, production):
 
 
 def literally(*given):
-    url, host = redis_url.read_url(*given)
-    return url.replace("%", "%25"), host
+    url = read_url(*given)
+    return replace(url, text=url.text.replace("%", "%25"))
 
 
 if fault == ["leaky"]:
-    environment.Refused.__str__ = lambda refused: f"{refused.args[0]} {url}"
+    errors.InvalidSetting.__str__ = lambda refused: f"{refused.args[0]} {url}"
 elif fault == ["careless"]:
-    import_module("redis_connection.policy").is_private = lambda host: True
+    policies.is_private = lambda host: True
 elif fault == ["literal"]:
-    redis_tls.read_url = literally
+    policies.read_url = literally
 elif fault == ["lenient"]:
-    redis_tls.Policy.verified = False
+    policies.Policy.verified = False
 
 counts, wrong = Counter(), []
 for number in range(TRIES):
@@ -167,16 +169,18 @@ for number in range(TRIES):
     os.environ.clear()
     counts["tried"] += 1
     try:
-        policy = redis_tls.from_environment(env, "REDIS_URL", production=production)
-    except environment.Refused as refused:
-        counts["refused"] += 1
-        found = list(problems_of_refusal(str(refused), url))
+        policy = env.redis_policy("REDIS_URL", production=production)
     except Exception as error:
+        counts["refused"] += 1
         found = [f"a crash: {error!r}"]
     else:
-        counts["accepted"] += 1
-        counts["plain"] += not policy.encrypted
-        found = list(problems_of_policy(policy, given, meant, production))
+        if env.problems:
+            counts["refused"] += 1
+            found = [wrong for line in env.problems for wrong in problems_of_refusal(line, url)]
+        else:
+            counts["accepted"] += 1
+            counts["plain"] += not policy.encrypted
+            found = list(problems_of_policy(policy, given, meant, production))
     counts["fragments"] += "a fragment of the secret" in found
     wrong += [f"{problem}: {str(given)[:300]}" for problem in found]
 print(json.dumps({"counts": counts, "wrong": len(wrong), "examples": wrong[:20]}))

@@ -10,6 +10,7 @@ from harness import pythons
 from harness.deployments import PASSWORD, Certificates, Deployment, Venv
 from harness.leftovers import nothing_left_in
 from harness.redis_server import INSTALL, RedisServer, find_server
+from harness.service import Project
 from harness.stand_ins import StandIn
 from harness.tls_front import TLSFront
 
@@ -123,3 +124,19 @@ def no_leftovers(tmp_path_factory):
     """Assert that no process of a test stays."""
     with nothing_left_in(tmp_path_factory.getbasetemp()):
         yield
+
+
+@pytest.fixture(scope="session")
+def developers(tmp_path_factory):
+    """developers(project) -> the same project, with what script/test installs; made once."""
+    venv = tmp_path_factory.mktemp("developers") / "venv"
+
+    def developers(project):
+        other = Project(project.path, project.settings, venv=venv, host=project.host)
+        if not venv.exists():
+            other.make_venv()
+            install = [str(other.python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+            other.must([*install, "-r", "requirements-dev.txt"], other.machine(), seconds=900)
+        return other
+
+    return developers

@@ -12,7 +12,7 @@ from harness.outages import OUTAGES
 from harness.processes import Failed
 
 pytestmark = pytest.mark.live
-LINE = "WEB_THREADS = 4"
+LINE = "threads = 4\n"
 THREADS = 16
 PROMISE = 8  # Seconds, printed at the end of the run.
 PATIENCE = 3 * PROMISE
@@ -61,10 +61,10 @@ def wait_for(sender, line):
 def waited(server_program, deployment, certificates, slowest, tmp_path_factory):
     """{outage: [(seconds, error), ...] of all threads}. All outages happen at the same time."""
     place = deployment("self_hosted").copy(tmp_path_factory.mktemp("threads"))
-    settings = place.project.path / "config" / "settings.py"
-    text = settings.read_text()
+    conf = place.project.path / "gunicorn.conf.py"
+    text = conf.read_text()
     assert text.count(LINE) == 1
-    settings.write_text(text.replace(LINE, f"WEB_THREADS = {THREADS}"))
+    conf.write_text(text.replace(LINE, f"threads = {THREADS}\n"))
     place.configure("rediss://localhost:6379/0")
     with ExitStack() as stack:
         outages = {

@@ -36,14 +36,14 @@ BROKEN = {
     ),
     "doctor not verified": (
         POLICY,
-        re.compile(r"Trust\(self\.cert_reqs, self\.check_hostname, \*files\)"),
+        re.compile(r"Trust\(\s+cert_reqs=self.*?\n        \)", re.DOTALL),
         UNVERIFIED,
         "the doctor accepted a certificate of another CA",
     ),
     "worker not verified": (
         POLICY,
-        re.compile(r"parts\.port, self\.trust\)"),
-        f"parts.port, {UNVERIFIED})",
+        re.compile(r"self\.port, self\.trust\)"),
+        f"self.port, {UNVERIFIED})",
         "Celery accepted a certificate of another CA",
     ),
     "not in the worker": (

@@ -190,8 +190,8 @@ WEAKENED = {
     "no TLS is spoken": (
         "upstash",
         ["plain port"],
-        "config/redis_tls.py",
-        {"Policy(url,": 'Policy(url.replace("rediss:", "redis:"),'},
+        "redis_connection/policy.py",
+        {"Policy(redis_url.text,": 'Policy(redis_url.text.replace("rediss:", "redis:"),'},
     ),
 }
 

@@ -115,8 +115,8 @@ REPORTED = {
     "no HTTPS": (
         {},
         SETTINGS,
-        "SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF",
-        "CSRF",
+        "SECURE_SSL_REDIRECT = not DEBUG\nSESSION_COOKIE_SECURE = not DEBUG\n",
+        "",
         {"security.W008", "security.W012"},
     ),
     "no HSTS": ({}, SETTINGS, '"SECURE_HSTS_SECONDS", "3600"', '"", "0"', {"security.W004"}),
@@ -140,21 +140,21 @@ REPORTED = {
         "render.yaml",
         "REDIS_CA_CERTS",
         "REDIS_CA",
-        "exit status 1: REDIS_CERT_REQS=required without the host name check needs REDIS_CA_CERTS",
+        "exit status 2: REDIS_CERT_REQS=required without the host name check needs REDIS_CA_CERTS",
     ),
     "another provider's variable": (
         {"redis_provider": "upstash"},
         SETTINGS,
-        '"REDIS_URL")',
-        '"SCALINGO_REDIS_URL")',
-        "exit status 1: SCALINGO_REDIS_URL is not set",
+        'REDIS_URL_NAME = "REDIS_URL"',
+        'REDIS_URL_NAME = "SCALINGO_REDIS_URL"',
+        "exit status 2: SCALINGO_REDIS_URL is not set",
     ),
     "another provider's host": (
         {"redis_provider": "fly", "deploy_target": "server"},
         SETTINGS,
         "fly-*.upstash.io",
         "",
-        "exit status 1: REDIS_URL is plain redis:// to the public host",
+        "exit status 2: REDIS_URL is plain redis:// to the public host",
     ),
 }
 

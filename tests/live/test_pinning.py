@@ -141,7 +141,7 @@ def test_a_renewed_certificate_is_refused_and_the_doctor_says_why(
     code, probes = place.project.doctor()
     assert code == 1
     assert probes["handshake"]["state"] == "fail"
-    assert "renewed or another server" in probes["handshake"]["fix"]
+    assert "new certificate or another server" in probes["handshake"]["fix"]
     assert server.commands_seen() == {}
 
 

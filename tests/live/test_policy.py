@@ -105,18 +105,18 @@ def test_every_client_connects_with_the_same_options(
 BROKEN = {
     "results": (
         "celery.py",
-        "BACKEND_ALIASES[_scheme] = ",
-        "_unused = ",
+        "BACKEND_ALIASES[scheme] = ",
+        "unused = ",
     ),
     "broker, read": (
         "celery.py",
-        "TRANSPORT_ALIASES[_scheme] = ",
-        "_unused = ",
+        "TRANSPORT_ALIASES[scheme] = ",
+        "unused = ",
     ),
     "broker, awaited": (
         "settings.py",
-        "**policy.OPTIONS,",
-        "**policy.OPTIONS, 'socket_keepalive_options': {},",
+        "**timeouts.OPTIONS,",
+        "**timeouts.OPTIONS, 'socket_keepalive_options': {},",
     ),
 }
 
@@ -163,9 +163,9 @@ def test_without_the_settings_they_would_lead_there(deployment, server, impostor
     names = '("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")'
     broken = changed(
         deployment("self_hosted").copy(tmp_path),
-        "settings.py",
-        f"for _name in {names}",
-        "for _name in ()",
+        "environment.py",
+        f"for name in {names}",
+        "for name in ()",
     )
     broken.configure(server("own").url(), REDIS_CERT_REQS="none", **urls_of_impostor(front))
     with pytest.raises(Failed, match="CERTIFICATE_VERIFY_FAILED"):
@@ -204,7 +204,7 @@ def test_two_urls_with_two_policies_are_refused(results, deployment):
     broker = "rediss://h/0" if results.startswith("redis:") else "redis://localhost/0"
     place.configure(broker, CELERY_RESULT_BACKEND=results)
     done = place.project.manage("check")
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "CELERY_RESULT_BACKEND and REDIS_URL must both be rediss:// or not" in line
 

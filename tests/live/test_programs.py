@@ -299,14 +299,16 @@ IMPOSTORS = {
     "pinned": (ANOTHER_CA, RIGHT_HOST),
 }
 OVERRIDES = {
-    "redis_connection/connection.py": {"def _wrap_socket_with_ssl(": "def _no_longer_called("},
-    "redis_connection/aio.py": {"def _connection_arguments(": "def _no_longer_called("},
+    "redis_connection/internals.py": {
+        "def _wrap_socket_with_ssl(": "def _no_longer_called(",
+        "def _connection_arguments(": "def _no_longer_called(",
+    },
 }
 WEAKNESSES = {
     LOST: OVERRIDES,
     LENIENT: {
+        **OVERRIDES,
         "redis_connection/connection.py": {
-            **OVERRIDES["redis_connection/connection.py"],
             "super().__init__(**without_tls(options))": "super().__init__(**options)",
         },
         "redis_connection/policy.py": {

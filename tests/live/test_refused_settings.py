@@ -155,11 +155,11 @@ WORDS = {
     "raw bracket": "percent-encode",
     "port too high": "between 1 and 65535",
     "database too high": "0 to 15",
-    "database is a word": "0 to 15",
+    "database is a word": "number of a database: end it in /0",
     "query": "would win over REDIS_CERT_REQS",
     "plain and public": "public host redis.example.com",
     "CA is not there, with a space": "REDIS_CA_CERTS (no such ca.pem) cannot be read: No such file",
-    "CA is a folder": "it is no file. Give the path of a PEM file, or its text.",
+    "CA is a folder": "it is not a file. Give the path of a PEM file, or its text.",
     "CA is empty": "empty.pem) holds no certificate",
     "CA is a key": "holds no certificate",
     "CA is the text of a key": "holds no certificate",
@@ -229,7 +229,7 @@ def encrypted(key):
 
 def refuses(done, name):
     """Assert that one line names the variable, and that no output shows a part of the password."""
-    assert done.returncode not in (0, None)
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert re.search(rf"\b{name}\b", line)
     assert done.stdout == ""

@@ -2,9 +2,14 @@
 
 import os
 import re
+import shutil
 import signal
+import socket
 import stat
+import time
+from contextlib import contextmanager
 
+import pexpect
 import psutil
 import pytest
 
@@ -12,10 +17,13 @@ from harness.browser import Browser
 from harness.deployments import ONE_OF_EACH_TARGET
 from harness.leftovers import descendants
 from harness.processes import Program, free_port, processes, run, wait_until
+from harness.redis_server import RedisServer
 from harness.service import Project, Service, bake
 
 pytestmark = pytest.mark.live
 TESTING = {"DEBUG": "true", "LOG_LEVEL": "ERROR"}
+REDIS = ("redis-server", "valkey-server", "redis-check-rdb")  # which may be a name of the first
+OWN_URL = r"^REDIS_URL=redis://127\.0\.0\.1:(16[4-8]\d\d)/0$"  # in .env
 
 
 def a_developers(**more):
@@ -35,20 +43,20 @@ def path_without(folder, *names):
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH_TARGET)
-def test_the_projects_own_tests_pass(name, deployment):
-    project = deployment(name).project
+def test_the_projects_own_tests_pass(name, deployment, developers):
+    project = developers(deployment(name).project)
     project.settings = TESTING
     done = project.manage("test")
     assert done.returncode == 0, done.stderr
     assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE)[1]) > 30
 
 
-def test_the_projects_own_tests_can_fail(deployment, tmp_path):
-    project = deployment("self_hosted").copy(tmp_path).project
+def test_the_projects_own_tests_can_fail(deployment, developers, tmp_path):
+    project = developers(deployment("self_hosted").copy(tmp_path).project)
     project.settings = TESTING
     conf = project.path / "supervisord.conf"
     conf.write_text(conf.read_text().replace("stopwaitsecs=18", "stopwaitsecs=60"))
-    done = project.manage("test", "tests.test_deployment.ProductionTests")
+    done = project.manage("test", "tests.test_deployment.StopTests")
     assert done.returncode == 1
     assert "FAILED (failures=1)" in done.stderr
 
@@ -78,18 +86,58 @@ def project(tmp_path_factory):
 
 @pytest.fixture
 def dev(project, running, tmp_path):
-    """dev(**environment) -> `script/dev PORT` as a Service that is ready, with its `program`."""
+    """dev(**environment) -> `script/dev PORT` as a Service that is ready, with its `program`.
+
+    It is ended after the test: each of its programs has a session of its own.
+    """
+    started = []
 
     def start(**environment):
         port = free_port()
         command, env = ["./script/dev", str(port)], a_developers(**environment)
-        program = Program("dev", command, cwd=project, env=env, log=tmp_path / "log")
+        log = tmp_path / f"log-{len(started)}"
+        program = Program("dev", command, cwd=project, env=env, log=log)
+        started.append(program)
         service = running(Service(Project(project, host=f"localhost:{port}"), port, {"": program}))
         service.program = program
         service.wait_for_status("/readyz", 200, 400)
         return service
 
-    return start
+    yield start
+    for program in started:
+        if program.exit_code() is None:
+            program.stop(40)
+
+
+@pytest.fixture
+def command(project, tmp_path):
+    """command(*words, **environment) -> Program, not waited for; ended after the test."""
+    started = []
+
+    def start(*words, **environment):
+        log = tmp_path / f"log-{len(started)}"
+        env = a_developers(**environment)
+        program = Program(words[0], [*map(str, words)], cwd=project, env=env, log=log)
+        started.append(program)
+        return program
+
+    yield start
+    for program in started:
+        if program.exit_code() is None:
+            program.stop(40)
+
+
+@contextmanager
+def kept(path):
+    """A file (or none) that the test changes, as it was before."""
+    before = path.read_bytes() if path.exists() else None
+    try:
+        yield path
+    finally:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(before)
 
 
 def interrupt(program):
@@ -102,21 +150,41 @@ def interrupt(program):
     return code, set(started) & set(processes())
 
 
+def doctor(project):
+    """The exit status of the doctor in a second terminal, as the README says."""
+    line = ". .venv/bin/activate && python manage.py doctor"
+    done = run(["bash", "-c", line], cwd=project, env=a_developers(), seconds=60)
+    assert done.stdout, done.stderr
+    return done.returncode
+
+
+def servers(program):
+    """{path of the program} of the Redis servers among its children."""
+    paths = {psutil.Process(pid).exe() for pid in descendants(program.pid)}
+    return {path for path in paths if os.path.basename(path) in REDIS}
+
+
+def starts(program, name):
+    return program.output().count(f"Starting {name}.")
+
+
 def test_script_dev_from_nothing(project, dev, tmp_path):
     assert not (project / ".env").exists()
     assert not (project / ".venv").exists()
-    service = dev(PYTHONUNBUFFERED="1")  # as in a terminal
+    service = dev()
     program = service.program
     dotenv = project / ".env"
     assert stat.S_IMODE(dotenv.stat().st_mode) == 0o600
     assert re.search(r"^SECRET_KEY=\S{50,}$", dotenv.read_text(), re.MULTILINE)
 
-    # As the README says, in a second terminal.
-    line = program.wait_for(r"^CELERY_BROKER_URL=redis://127\.0\.0\.1:\d+/0$", 5).group()
-    for export, code in {f"export {line}": 0, ":": 1}.items():
-        doctor = f". .venv/bin/activate && {export} && python manage.py doctor"
-        done = run(["bash", "-c", doctor], cwd=project, env=a_developers(), seconds=60)
-        assert done.returncode == code, done.stdout + done.stderr
+    assert re.search(OWN_URL, dotenv.read_text(), re.MULTILINE)
+    assert doctor(project) == 0
+
+    # Each line has its program before it and is there at once, though this is no terminal.
+    program.wait_for(r"^web    \| Starting development server at ", 5)
+    program.wait_for(r"^worker \| .* celery@\S+ ready\.$", 5)
+    program.wait_for(r"^beat   \| .* Starting\.\.\.$", 5)
+    assert "\x1b" not in program.output()
 
     browser = Browser(service.port, service.project.host, https=False)
     assert browser.register("ada", "ada@example.com", "correct horse 7").url == "/accounts/login/"
@@ -152,14 +220,264 @@ def test_script_dev_from_nothing(project, dev, tmp_path):
         bystander.kill()
 
 
-def test_script_dev_without_a_redis_on_the_machine(project, dev, tmp_path):
+def test_script_dev_without_a_redis_on_the_machine(project, dev, command, tmp_path):
     """Its .env is the developer's, and is kept; the server is the embedded one."""
-    kept = "# mine\nDEBUG=true\nSECRET_KEY=my-own\n"
-    (project / ".env").write_text(kept)
-    hidden = ("redis-server", "valkey-server")
-    service = dev(PATH=path_without(tmp_path / "bin", *hidden))
-    assert (project / ".env").read_text() == kept
-    programs = {psutil.Process(pid).exe() for pid in descendants(service.program.pid)}
-    (server,) = [path for path in programs if os.path.basename(path) in hidden]
+    kept_lines = "# mine\nDEBUG=true\nSECRET_KEY=my-own"
+    dotenv = project / ".env"
+    dotenv.write_text(kept_lines)
+    service = dev(PATH=path_without(tmp_path / "bin", *REDIS))
+    text = dotenv.read_text()
+    assert text.startswith(kept_lines + "\n")
+    port = int(re.search(OWN_URL, text, re.MULTILINE)[1])
+    (server,) = servers(service.program)
     assert server.startswith(str(project / ".venv"))
+
+    # Its Redis is its own: a second one, and another service with the same port, are refused.
+    second = command("./script/dev", free_port())
+    assert second.wait(40) == 1
+    assert f"Port {port}, where REDIS_URL puts the Redis of this service, is in use." in (
+        second.output()
+    )
+    assert "Starting" not in second.output()
+    assert doctor(project) == 0
     assert interrupt(service.program) == (0, set())
+    assert dotenv.read_text() == text
+    assert doctor(project) == 1
+
+    service = dev()
+    assert dotenv.read_text() == text
+    assert doctor(project) == 0
+    assert interrupt(service.program) == (0, set())
+
+
+def test_script_dev_fills_the_empty_line_of_the_example(project, dev):
+    dotenv = project / ".env"
+    with kept(dotenv):
+        shutil.copy(project / ".env.example", dotenv)
+        before = dotenv.read_text().replace("DEBUG=false", "DEBUG=true")
+        dotenv.write_text(before)
+        service = dev()
+        text = dotenv.read_text()
+        assert [line for line in before.splitlines() if line not in text.splitlines()] == [
+            "REDIS_URL="
+        ]
+        assert re.search(OWN_URL, text, re.MULTILINE)
+        assert doctor(project) == 0
+        assert interrupt(service.program) == (0, set())
+
+
+def test_script_dev_uses_the_redis_that_is_set(project, dev):
+    dotenv = project / ".env"
+    with RedisServer() as server, kept(dotenv):
+        dotenv.write_text(f"DEBUG=true\nSECRET_KEY=my-own\nREDIS_URL={server.url()}\n")
+        before = dotenv.read_text()
+        service = dev()
+        assert dotenv.read_text() == before
+        assert servers(service.program) == set()
+        assert doctor(project) == 0
+        os.killpg(service.program.pid, signal.SIGINT)
+        assert service.program.wait(40) == 0
+
+
+def test_script_dev_recovers_from_a_syntax_error(project, dev):
+    service = dev()
+    program = service.program
+    time.sleep(3)  # runserver's first look at the files may come later than its first answer
+    for name in ("config/settings.py", "authentication/email_utils.py"):
+        with kept(project / name) as path:
+            good = path.read_text()
+            ended = len(re.findall("worker has ended", program.output()))
+            path.write_text(good + "\ndef broken(:\n")
+            # Told of, each in a sentence.
+            wait_until(
+                lambda ended=ended: (
+                    program.output().count("worker has ended with status 1") > ended
+                ),
+                30,
+                "the worker has ended",
+            )
+            if name == "config/settings.py":
+                program.wait_for("web has ended with status 1: .* when you save a file", 30)
+                program.wait_for("beat has ended with status 1: .* when you save a file", 30)
+            ready = program.output().count(" ready.")
+            path.write_text(good)
+            wait_until(
+                lambda ready=ready: program.output().count(" ready.") > ready, 30, "a new worker"
+            )
+        service.wait_for_status("/readyz", 200, 30)
+        assert "beat" in " ".join(descendants(program.pid).values())
+    assert interrupt(program) == (0, set())
+
+
+def test_what_counts_as_a_change(project, dev):
+    service = dev()
+    program = service.program
+    folder = project / "authentication"
+    made = project / "shop" / "models.py"
+
+    def symlink(path):
+        path.symlink_to("somebody@machine.1:2")
+
+    changes = {
+        "a new file": lambda: (folder / "new.py").write_text("x = 1\n"),
+        "a deleted file": (folder / "new.py").unlink,
+        "a template": lambda: os.utime(project / "templates" / "home.html"),
+        "a new folder": lambda: made.parent.mkdir(),
+        "a file in it": lambda: made.write_text("x = 1\n"),
+        "the folder is gone": lambda: shutil.rmtree(made.parent),
+    }
+    no_changes = {
+        "a database": lambda: os.utime(project / "db.sqlite3"),
+        "a journal": lambda: (project / "authentication" / "db.sqlite3-wal").write_text(""),
+        "bytecode": lambda: (folder / "__pycache__" / "views.py").write_text(""),
+        "vim's": lambda: (folder / ".views.py.swp").write_text(""),
+        "vim's test": lambda: (folder / "4913").write_text(""),
+        "a backup": lambda: (folder / "views.py~").write_text(""),
+        "emacs' lock": lambda: symlink(folder / ".#views.py"),
+        "emacs' copy": lambda: (folder / "#views.py#").write_text(""),
+        "flycheck's": lambda: (folder / "flycheck_views.py").write_text(""),
+        "PyCharm's": lambda: (folder / "views.py___jb_tmp___").write_text(""),
+        ".venv": lambda: (project / ".venv" / "views.py").write_text(""),
+        "a log": lambda: (folder / "debug.log").write_text(""),
+    }
+    (folder / "__pycache__").mkdir(exist_ok=True)
+    for what, change in changes.items():
+        before = starts(program, "worker"), starts(program, "beat")
+        change()
+        wait_until(
+            lambda before=before: (
+                starts(program, "worker") > before[0] and starts(program, "beat") > before[1]
+            ),
+            20,
+            what,
+        )
+        time.sleep(1)  # a change of two files at once restarts once
+    before = starts(program, "worker")
+    for change in no_changes.values():
+        change()
+    time.sleep(4)
+    assert starts(program, "worker") == before
+    assert starts(program, "web") == 1
+    assert interrupt(program) == (0, set())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(dev, number):
+    program = dev().program
+    started = descendants(program.pid)
+    os.kill(program.pid, number)
+    assert program.wait(40) == 0
+    assert set(started) & set(processes()) == set()
+
+
+def test_a_breakpoint_and_a_closed_terminal(project, command):
+    port = free_port()
+    with kept(project / "config" / "urls.py") as path:
+        path.write_text(
+            path.read_text()
+            + "\ndef stop(request):\n    found = 41\n    breakpoint()\n"
+            + "urlpatterns.append(path('stop/', stop))\n"
+        )
+        child = pexpect.spawn(
+            str(project / "script" / "dev"),
+            [str(port)],
+            cwd=str(project),
+            env=a_developers(TERM="xterm-256color"),
+            timeout=60,
+            encoding="utf-8",
+        )
+        try:
+            child.expect("Starting development server")
+            child.expect_exact("\x1b[")  # colours, on a terminal
+            wait_until(lambda: answers(port), 30, "the web server answers")
+            command("python3", "-c", f"from urllib.request import *; urlopen('{at(port)}stop/')")
+            child.expect_exact("(Pdb) ")
+            child.sendline("p found + 1")
+            child.expect_exact("42")
+            started = descendants(child.pid)
+            assert len(started) >= 4
+        finally:
+            child.close(force=False)  # the terminal
+        wait_until(lambda: not set(started) & set(processes()), 40, "the end of all programs")
+
+
+def test_an_output_that_nobody_reads_any_more(project, command):
+    reader = command("bash", "-c", f"./script/dev {free_port()} | head -n 3")
+    assert reader.wait(40) == 0
+    assert reader.family() == {}
+
+
+@pytest.mark.parametrize("line", ["Starting redis", "Starting web", "Starting beat"])
+def test_ctrl_c_while_it_starts(command, line):
+    program = command("./script/dev", free_port())
+    program.wait_for(line, 40)
+    os.killpg(program.pid, signal.SIGINT)
+    assert program.wait(40) == 0
+    assert "Traceback" not in program.output()
+
+
+def test_a_port_that_is_in_use(command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        program = command("./script/dev", port)
+        assert program.wait(40) == 1
+    assert f"Port {port} is in use by another program: end that one, or" in program.output()
+    assert "Starting" not in program.output()
+    program = command("./script/dev", "somewhere")
+    assert program.wait(40) == 1
+    assert "somewhere is not a port or ADDRESS:PORT" in program.output()
+
+
+def test_a_refused_setting_is_told_of_once(project, command):
+    refused = {"REDIS_CERT_REQS": "perhaps"}
+    program = command("./script/dev", free_port(), **refused)
+    check = command(".venv/bin/python", "manage.py", "check", **refused)
+    assert program.wait(40) == check.wait(40) != 0
+    assert program.output().count("REDIS_CERT_REQS is not one of") == 1
+    assert "Starting" not in program.output()
+
+
+def test_redis_ends(dev):
+    program = dev().program
+    started = descendants(program.pid)
+    (server,) = [pid for pid in started if psutil.Process(pid).exe() in servers(program)]
+    os.kill(server, signal.SIGKILL)
+    assert program.wait(40) == 1
+    assert "redis was ended by SIGKILL: see its last lines for the reason." in program.output()
+    assert set(started) & set(processes()) == set()
+
+
+def test_programs_of_the_owner(project, command):
+    """Anything that the shell runs; status 75 asks for another start (operations/watchdog.py)."""
+    with kept(project / "Procfile.dev") as path:
+        path.write_text(
+            "css: echo $ADDRESS && printf 'no end of line'; sleep 99 & sleep 99\n"
+            "again: sleep 1; exit 75\n"
+        )
+        port = free_port()
+        program = command("./script/dev", port)
+        program.wait_for(rf"^css   \| {port}$", 40)
+        program.wait_for(r"^css   \| no end of line$", 5)
+        wait_until(lambda: starts(program, "again") > 2, 20, "started again and again")
+        started = descendants(program.pid)
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.wait(40) == 0
+        assert set(started) & set(processes()) == set()
+
+        for text, sentence in {
+            "web python\n": "Procfile.dev, line 1: write NAME: COMMAND.",
+            "web: a\n\nweb: b\n": "Procfile.dev, line 3: there is a web already.",
+        }.items():
+            path.write_text(text)
+            program = command("./script/dev", port)
+            assert program.wait(40) == 1
+            assert sentence in program.output()
+
+
+def at(port):
+    return f"http://127.0.0.1:{port}/"
+
+
+def answers(port):
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

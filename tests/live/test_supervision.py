@@ -2,14 +2,20 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
 from harness.processes import wait_until
+from harness.service import bake
 
 pytestmark = pytest.mark.live
 NAP = """
@@ -206,6 +212,125 @@ def test_a_control_socket_that_cannot_be_made_is_named(deployment, tmp_path):
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if "System check" not in line]
     assert re.search(r"x{100}, as supervisord.conf names it, cannot be made: AF_UNIX path", line)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(2, 2), (1, 1), (3, 1)])
+def test_what_the_check_refuses_ends_it_with_its_status(status, expected, deployment, tmp_path):
+    """2 is a refused setting, for which a restart is no help."""
+    place = deployment("self_hosted").copy(tmp_path)
+    place.configure("rediss://redis.example.com:6379")
+    add(place, "manage.py", f"import sys; print('SOME_NAME is wrong.'); sys.exit({status})")
+    done = place.project.run(supervise(place), seconds=30)
+    assert done.returncode == expected
+    assert done.stderr == "SOME_NAME is wrong.\n"
+
+
+def made_for_root():
+    missing = [name for name in ("setpriv", "unshare") if not shutil.which(name)]
+    if os.getuid() or missing:
+        pytest.skip("NOT TESTED: it takes root, setpriv and unshare to make a folder unwritable")
+
+
+def code_of_another_user(path):
+    """Root without the right to write to everything, as any user is; return what starts it."""
+    for name in [path, *path.rglob("*")]:
+        os.chown(name, 65534, 65534, follow_symlinks=False)
+    return "setpriv --bounding-set=-dac_override,-dac_read_search,-fowner"
+
+
+def read_only(*folders):
+    """What starts a command for which these folders are mounted read-only."""
+    mounts = [f"mount --bind {it} {it} && mount -o remount,bind,ro {it}" for it in folders]
+    # `cd` to get below the mount.
+    commands = [*mounts, f"cd {folders[0]}", 'exec "$@"']
+    return f"unshare --mount bash -c '{' && '.join(commands)}' bash"
+
+
+@pytest.fixture
+def runtime_folder():
+    """A folder with a path as short as /tmp and /run have it: a socket's may have 107 letters."""
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("unwritable", [code_of_another_user, read_only])
+def test_a_project_that_cannot_be_written_runs_and_supervisorctl_finds_it(
+    unwritable, deployment, redis_server, certificates, running, tmp_path, runtime_folder
+):
+    made_for_root()
+    server = redis_server(certificates.of_own)
+    place = deployment("self_hosted").copy(tmp_path)
+    path = place.project.path
+    command = f"{unwritable(path)} {supervise(place)}"
+
+    def start():
+        return running(place.start(server.url(), command=command, TMPDIR=runtime_folder))
+
+    def status(*options):
+        """What a shell is told that has nothing but a PATH."""
+        own = ["env", "-i", f"PATH={place.project.venv / 'bin'}:/usr/bin:/bin"]
+        line = [*own, "supervisorctl", *options, "status", "celery_worker"]
+        return subprocess.run(line, cwd=path, capture_output=True, text=True).stdout
+
+    service = start()
+    service.wait_for_status("/readyz", 200, 60)
+    assert not (path / "supervisor.sock").exists()
+    assert "could not write pidfile" not in service.output()
+    # As the log says, in one line.
+    (line,) = re.findall(".* cannot be written, .*", service.output())
+    found_by = re.search(r"with `(-s unix://\S+)`", line)[1].split()
+    wait_until(lambda: " RUNNING " in status(*found_by), 20, "supervisorctl says RUNNING")
+    assert " RUNNING " not in status("-c", "supervisord.conf")
+    link = re.search(r"`(ln -sfn \S+ \S+)`", line)[1].split()
+    subprocess.run(link, check=True)
+    assert " RUNNING " in status("-c", "supervisord.conf")
+    (folder,) = runtime_folder.glob("supervise-*")
+    assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, os.getuid())
+    assert set(service.stop(28).values()) == {0}
+    assert list(folder.iterdir()) == []
+
+    # With the link it is found as the README says, and has nothing to say.
+    service = start()
+    wait_until(lambda: " RUNNING " in status("-c", "supervisord.conf"), 40, "it says RUNNING")
+    assert "cannot be written" not in service.output()
+    assert set(service.stop(28).values()) == {0}
+
+
+def test_a_machine_without_a_folder_to_write_to_is_refused(deployment, tmp_path):
+    made_for_root()
+    place = deployment("self_hosted").copy(tmp_path)
+    place.configure("rediss://redis.example.com:6379")
+    path = place.project.path
+    start = read_only(path, "/var/tmp", "/tmp")
+    done = place.project.run(f"{start} {supervise(place)}", seconds=30)
+    assert done.returncode == 1
+    line = "No folder for temporary files can be written: mount a tmpfs at /tmp.\n"
+    assert done.stderr == line
+
+
+def test_the_unit_of_the_readme_is_one_that_systemd_accepts(tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("NOT TESTED: systemd-analyze is not on this machine")
+    project = bake(tmp_path, redis_provider="self_hosted", deploy_target="server")
+    readme = (project / "README.md").read_text()
+    unit = textwrap.dedent(re.search(r"(?s)( {4}\[Unit\].*?WantedBy=\S+\n)", readme)[1])
+    # What the unit names and this machine has not.
+    unit = unit.replace("/srv/my_service/.venv/bin/python", sys.executable)
+    unit = unit.replace("/srv/my_service", str(project)).replace("User=my_service", "User=root")
+
+    def verify(text):
+        path = tmp_path / "my_service.service"
+        path.write_text(text)
+        command = ["systemd-analyze", "verify", "--man=no", path]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return [line for line in done.stderr.splitlines() if path.name in line]
+
+    assert verify(unit) == []
+    # It must be able to fail.
+    assert verify(unit.replace("KillMode=mixed", "KillMode=mixture"))
+    for line in ("KillMode=mixed", "TimeoutStopSec=30", "RestartPreventExitStatus=2"):
+        assert line in unit
+    assert "StandardOutput" not in unit
 
 
 def test_plain_supervisord_runs_the_same_file(deployment, redis_server, certificates, running):

@@ -24,10 +24,20 @@ DEVELOPMENT = {"DEBUG": "true"}
 AGES = ("oldest", "newest")
 CHOSEN = ("celery", "kombu", "redis")
 
-# {file: the methods of redis-py or kombu that a class in it overrides}
+# {file: the methods that a class in it overrides}
 OVERRIDES = {
-    "connection.py": ["on_connect_check_health", "_wrap_socket_with_ssl"],
-    "aio.py": ["on_connect_check_health", "_connection_arguments", "_connect"],
+    "connection.py": ["on_connect_check_health", "shake_hands"],
+    "aio.py": ["on_connect_check_health", "context_for_handshake", "explain"],
+    "internals.py": [
+        "_wrap_socket_with_ssl",
+        "_connection_arguments",
+        "_connect",
+        "_get_pool",
+        "_disconnect_pools",
+        "_get_client",
+        "_deliver_fanout_message",
+        "_put",
+    ],
     "transport.py": [
         "append",
         "ack",
@@ -35,11 +45,11 @@ OVERRIDES = {
         "restore_visible",
         "restore_unacked",
         "parse_response",
-        "_get_pool",
-        "_disconnect_pools",
-        "_get_client",
-        "_deliver_fanout_message",
-        "_put",
+        "make_pool",
+        "disconnect_pools",
+        "make_client",
+        "deliver_published",
+        "put",
         "maybe_refresh_binding_expiry",
     ],
 }

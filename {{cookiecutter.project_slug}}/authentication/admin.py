@@ -10,7 +10,7 @@ from .models import User, VerificationEmail
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin):
-    # Django's own form to add a user asks for no e-mail address.
+    # Django's own form to add a user does not ask for an e-mail address.
     add_fieldsets = [
         (None, {"fields": ["username", "email", "usable_password", "password1", "password2"]})
     ]
@@ -31,30 +31,56 @@ class VerificationEmailAdmin(admin.ModelAdmin):
         return False
 
     @admin.display(description="state", ordering="state")
-    def state_in_words(self, row: VerificationEmail) -> str:
-        return f"{row.state}: {row.last_error}" if row.last_error else row.state
+    def state_in_words(self, email: VerificationEmail) -> str:
+        if email.last_error:
+            return f"{email.state}: {email.last_error}"
+        return email.state
 
     @admin.action(description="Send again", permissions=["change"])
-    def send_again(self, request: HttpRequest, rows: QuerySet):
-        """Open those again that are closed and were not sent."""
-        opened = 0
-        for row in rows:
-            opened += open_again(row)
-        if opened:
-            words = f"{opened} will be sent within two minutes, if the user still has to verify."
-            self.message_user(request, words)
-        if left := len(rows) - opened:
-            words = f"{left} left as they are: sent, waiting, or another one of the user waits."
-            self.message_user(request, words, messages.WARNING)
+    def send_again(self, request: HttpRequest, emails: QuerySet[VerificationEmail]) -> None:
+        """Try the e-mails once more that were closed without being sent."""
+        reopened = 0
+        left_alone = 0
+        for email in emails:
+            if reopen(email):
+                reopened += 1
+            else:
+                left_alone += 1
+        if reopened:
+            self.message_user(
+                request,
+                f"{reopened} will be sent within two minutes,"
+                " unless the user has confirmed the address by then.",
+            )
+        if left_alone:
+            self.message_user(
+                request,
+                f"{left_alone} left as they are: sent already, still waiting,"
+                " or the user has a newer one that is waiting.",
+                messages.WARNING,
+            )
 
 
-def open_again(row: VerificationEmail) -> int:
-    """1 if the row is pending again, else 0."""
-    fresh = {"requested_at": Now(), "due_at": Now(), "claimed_by": "", "last_error": ""}
-    fresh |= {"attempts": 0, "unanswered": 0, "closed_at": None, "state": row.State.WAITING}
-    unsent = VerificationEmail.objects.filter(pk=row.pk, closed_at__isnull=False, sent_at=None)
+def reopen(email: VerificationEmail) -> bool:
+    """Make an e-mail that was not sent pending again, as if it had just been requested.
+
+    Return False if that is not possible: the e-mail was sent, it is still pending, or its user has
+    another one that is pending.
+    """
+    unsent = VerificationEmail.objects.filter(pk=email.pk, closed_at__isnull=False, sent_at=None)
     try:
         with transaction.atomic():
-            return unsent.update(**fresh)
-    except IntegrityError:  # the user has another pending one
-        return 0
+            reopened = unsent.update(
+                state=VerificationEmail.State.WAITING,
+                requested_at=Now(),
+                due_at=Now(),
+                closed_at=None,
+                claimed_by="",
+                attempts=0,
+                unanswered=0,
+                last_error="",
+            )
+    except IntegrityError:
+        # A user has at most one pending e-mail. The database refuses a second.
+        return False
+    return reopened > 0

@@ -12,10 +12,12 @@ SALT = "authentication.verify"
 LINK_VALID_FOR = timedelta(days=1)
 
 
-def link(user: User, domain: str) -> str:
+def verification_link(user: User, domain: str) -> str:
+    """A link for this user and the e-mail address of now: another address needs another link."""
     token = signing.dumps([user.pk, user.email], salt=SALT)
+    path = reverse("verify", args=[token])
     scheme = "https" if settings.SECURE_SSL_REDIRECT else "http"
-    return f"{scheme}://{domain}{reverse('verify', args=[token])}"
+    return f"{scheme}://{domain}{path}"
 
 
 def user_of(token: str) -> User | None:

@@ -1,6 +1,7 @@
 """The Celery app: `celery -A config worker`."""
 
 import gc
+import logging
 import logging.config
 import os
 
@@ -8,29 +9,36 @@ from celery import Celery
 from celery.app.backends import BACKEND_ALIASES
 from celery.signals import beat_init, setup_logging, worker_init, worker_ready
 from django.conf import settings
-from kombu import transport
 from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
+
+from redis_connection.internals import forget_transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 logger = logging.getLogger(__name__)
 
-# These are for the whole process: whatever opens a redis:// or rediss:// URL by kombu or Celery
-# gets these classes.
-for _scheme in ("redis", "rediss"):
-    transport.TRANSPORT_ALIASES[_scheme] = "redis_connection.transport:Transport"
-    # kombu remembers what it found, also where something asked for it before this file was read.
-    transport._transport_cache.pop(_scheme, None)
-    BACKEND_ALIASES[_scheme] = "config.results:Backend"
+# kombu and Celery look up the class for a URL's scheme in these tables. So whatever opens a redis://
+# or rediss:// URL in this process gets the connections of redis_connection.
+for scheme in ("redis", "rediss"):
+    TRANSPORT_ALIASES[scheme] = "redis_connection.transport:Transport"
+    # Something may have asked kombu for it before this file was read.
+    forget_transport(scheme)
+    BACKEND_ALIASES[scheme] = "config.results:Backend"
 
-# Of a rediss:// URL without options kombu says this before it asks the transport. Ours verifies.
-_warning = "defaulting to insecure SSL behaviour"
-logging.getLogger("kombu.connection").addFilter(lambda record: _warning not in record.msg)
+
+def is_not_about_insecure_tls(record: logging.LogRecord) -> bool:
+    """kombu says it of every rediss:// URL without options. It does not know that ours verifies."""
+    return "defaulting to insecure SSL behaviour" not in record.msg
+
+
+logging.getLogger("kombu.connection").addFilter(is_not_about_insecure_tls)
 
 app = Celery("{{ cookiecutter.project_slug }}")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-# autodiscover_tasks() alone finds only tasks.py; a worker puts aside messages for tasks it lacks.
+# By default it finds only the tasks in files named tasks.py. A worker that lacks a task puts its
+# messages aside.
 app.autodiscover_tasks(related_name="email_utils")
 
 
@@ -38,14 +46,14 @@ app.autodiscover_tasks(related_name="email_utils")
 def use_django_logging(**kwargs):
     """Log like the web process: to stdout, in one format."""
     logging.config.dictConfig(settings.LOGGING)
-    settings.REDIS.announce()
+    settings.REDIS.log()
 
 
 @worker_init.connect
 def share_memory(sender, **kwargs):
-    """Before the processes are forked: what is here now stays shared with them.
+    """Keep what is in memory now shared with the processes that are forked from here on.
 
-    A collection of garbage would else write to all of it, and so copy it in each process.
+    Otherwise a collection of garbage would write to all of it, and so copy it in each process.
     """
     gc.collect()
     gc.freeze()
@@ -66,7 +74,7 @@ def watch_and_sweep(sender, **kwargs):
 
 @beat_init.connect
 def start_with_housekeeping(sender, **kwargs):
-    """Make housekeeping due now, so that a fresh deploy is ready before its first interval ends."""
+    """Make housekeeping due now: /readyz waits for it, and its first interval takes 120 s."""
     entry = sender.scheduler.schedule.get("housekeeping")
     if entry:
         entry.last_run_at -= entry.schedule.run_every

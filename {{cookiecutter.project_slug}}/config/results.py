@@ -4,7 +4,7 @@ from celery.backends.redis import RedisBackend
 from redis import SSLConnection
 
 from redis_connection.connection import Connection, TLSConnection
-from redis_connection.policy import KEEPALIVE
+from redis_connection.timeouts import KEEPALIVE
 
 
 class Backend(RedisBackend):

@@ -4,22 +4,21 @@ https://docs.djangoproject.com/en/5.2/ref/settings/ and, for what starts with CE
 https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """
 
-import os
+import runpy
 from pathlib import Path
 
-import environ
+from environ import Env
 
-from redis_connection import policy
+from redis_connection import timeouts
 
-from . import redis_tls
-from .environment import Environment, Refused
+from .environment import NO_POLICY, Environment, overrule_celery_variables
 
-# Its name in Redis; celery.py has it, too.
+# The name of this service in Redis. config/celery.py has it, too.
 SERVICE_NAME = "{{ cookiecutter.project_slug }}"
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# What this service assumes of its Redis; an environment variable of the same name overrides it.
+# What this service assumes of its Redis. An environment variable of the same name overrides it.
 env = Environment(
     dotenv=BASE_DIR / ".env",
     defaults={
@@ -36,17 +35,26 @@ env = Environment(
 # SECURITY WARNING: don't run with debug turned on in production!
 DEBUG = env.boolean("DEBUG", "false")
 
-DEFAULT_EXCEPTION_REPORTER_FILTER = "operations.debug.HideURLs"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "operations.redaction.HideURLs"
 
 # SECURITY WARNING: keep the secret key used in production secret!
 SECRET_KEY = env.text("SECRET_KEY", "only-for-development" if DEBUG else "")
 if not SECRET_KEY:
-    raise Refused("SECRET_KEY is not set: give a long random text, or DEBUG=true for development.")
+    env.refuse("SECRET_KEY is not set: give a long random text, or DEBUG=true for development.")
 
+# Render sets RENDER_EXTERNAL_HOSTNAME to the name under onrender.com.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS") + env.list("RENDER_EXTERNAL_HOSTNAME")
 if DEBUG:
     ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
-CSRF_TRUSTED_ORIGINS = [f"https://{host}".replace("//.", "//*.") for host in ALLOWED_HOSTS]
+
+# Forms may be sent from the same hosts. ".example.com" means all subdomains in ALLOWED_HOSTS. Here
+# they are written "*.example.com".
+CSRF_TRUSTED_ORIGINS = []
+for host in ALLOWED_HOSTS:
+    if host.startswith("."):
+        CSRF_TRUSTED_ORIGINS.append(f"https://*{host}")
+    else:
+        CSRF_TRUSTED_ORIGINS.append(f"https://{host}")
 
 # Application definition
 
@@ -61,9 +69,13 @@ INSTALLED_APPS = [
     "operations",
 ]
 
+# In development, runserver serves the static files.
+STATIC_FILES_MIDDLEWARE = [] if DEBUG else ["whitenoise.middleware.WhiteNoiseMiddleware"]
+
 MIDDLEWARE = [
-    "operations.health.middleware",
+    "operations.health.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    *STATIC_FILES_MIDDLEWARE,
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -71,8 +83,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-if not DEBUG:  # runserver serves static files itself
-    MIDDLEWARE.insert(2, "whitenoise.middleware.WhiteNoiseMiddleware")
 
 ROOT_URLCONF = "config.urls"
 
@@ -93,27 +103,34 @@ TEMPLATES = [
 
 WSGI_APPLICATION = "config.wsgi.application"
 
-# Database: SQLite unless DATABASE_URL says otherwise
+# Database: a SQLite file, unless DATABASE_URL says otherwise
 
 SQLITE = f"sqlite:///{BASE_DIR / 'db.sqlite3'}"
 POSTGRES = "postgres://USER:PASSWORD@HOST:5432/NAME"
-DATABASES = {"default": env.url("DATABASE_URL", SQLITE, environ.Env.db_url_config, POSTGRES)}
-if DATABASES["default"]["ENGINE"].rpartition(".")[2] not in ("postgresql", "sqlite3"):
-    raise Refused("DATABASE_URL is neither postgres:// nor sqlite://: nothing else is installed.")
-DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Web and worker write to one file: lock it at the start of a transaction, and wait for it.
-    DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
+database = env.url("DATABASE_URL", SQLITE, Env.db_url_config, POSTGRES)
+database["CONN_MAX_AGE"] = 60  # seconds
+database["CONN_HEALTH_CHECKS"] = True
+if database["ENGINE"] == "django.db.backends.sqlite3":
+    database["OPTIONS"] = {
+        # Web and worker write to one file. Each locks it at the start of a transaction, and waits
+        # up to 20 s until the other one is done.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+    }
+elif database["ENGINE"] == "django.db.backends.postgresql":
+    # Seconds. The default waits for more than two minutes.
+    database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 else:
-    # Seconds; the default is over two minutes.
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    env.refuse("DATABASE_URL is neither postgres:// nor sqlite://: nothing else is installed.")
+DATABASES = {"default": database}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Users
 
 AUTH_USER_MODEL = "authentication.User"
-LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "home"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -138,148 +155,190 @@ STORAGES = {
 if not DEBUG:
     STORAGES["staticfiles"]["BACKEND"] = "whitenoise.storage.CompressedManifestStaticFilesStorage"
 
-# E-mail: written to the log unless EMAIL_URL says otherwise
+# E-mail: written to the log, unless EMAIL_URL says otherwise
 
 SMTP = "smtp+tls://USER:PASSWORD@HOST:587"
-_email = env.url("EMAIL_URL", "consolemail://", environ.Env.email_url_config, SMTP)
-if _email["EMAIL_BACKEND"] == "django.core.mail.backends.smtp.EmailBackend":
+email = env.url("EMAIL_URL", "consolemail://", Env.email_url_config, SMTP)
+EMAIL_BACKEND = email["EMAIL_BACKEND"]
+if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
     # Django's own does not tell whether a server that hung up has the mail.
-    _email["EMAIL_BACKEND"] = "authentication.smtp.EmailBackend"
-vars().update(_email)
+    EMAIL_BACKEND = "authentication.smtp.EmailBackend"
+EMAIL_HOST = email["EMAIL_HOST"]
+EMAIL_PORT = email["EMAIL_PORT"]
+EMAIL_HOST_USER = email["EMAIL_HOST_USER"]
+EMAIL_HOST_PASSWORD = email["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS = email.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = email.get("EMAIL_USE_SSL", False)
+EMAIL_FILE_PATH = email["EMAIL_FILE_PATH"]  # of filemail://
+EMAIL_TIMEOUT = 10  # seconds; by default smtplib waits for ever
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
-EMAIL_TIMEOUT = 10  # seconds; smtplib's default is for ever
 
 # HTTPS, behind the platform's proxy
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SECURE_SSL_REDIRECT = not DEBUG
+SESSION_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_SECURE = not DEBUG
 SECURE_HSTS_SECONDS = 0 if DEBUG else env.integer("SECURE_HSTS_SECONDS", "3600")
-# W005 and W021 ask for HSTS on all subdomains and in browsers' preload lists: that is a decision
-# for the whole domain, not for one service on it.
+# W005 and W021 ask for HSTS on all subdomains and in the preload lists of browsers. That is a
+# decision for the whole domain, and not for one service on it.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-# W009 asks for 50 characters; the key that Render generates has 44, of 256 random bits.
+# W009 asks for 50 characters. The key that Render generates has 44, which hold 256 random bits.
 if 44 <= len(SECRET_KEY) < 50:
     SILENCED_SYSTEM_CHECKS.append("security.W009")
 
 # Logging: everything to stdout, in one format
 
-LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
-if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-    raise Refused("LOG_LEVEL is not one of: DEBUG, INFO, WARNING, ERROR, CRITICAL.")
-LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(message)s"
-STDOUT = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": LOG_FORMAT}},
-    "handlers": {"stdout": STDOUT},
-    "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
-    # Django's own handlers would write a second time, or by e-mail.
-    "loggers": {"django": {"handlers": [], "propagate": True}},
+    "formatters": {
+        "line": {
+            "format": (
+                "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(message)s"
+            ),
+        },
+    },
+    "handlers": {
+        "stdout": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "line",
+        },
+    },
+    "root": {
+        "handlers": ["stdout"],
+        "level": env.choice("LOG_LEVEL", LOG_LEVELS, default="INFO"),
+    },
+    "loggers": {
+        # Django's own handlers would write a second time, or send e-mails.
+        "django": {"handlers": [], "propagate": True},
+    },
 }
-
 
 # Redis: one URL and one TLS policy for the broker, the results, the probes and your own clients
 
-REDIS_URL_NAME = env.first_set("CELERY_BROKER_URL", "{{ cookiecutter.__url_env }}")
+# CELERY_BROKER_URL is asked first. In messages, the variable that counts is named.
+REDIS_URL_NAME = "{{ cookiecutter.__url_env }}"
+if env.text("CELERY_BROKER_URL"):
+    REDIS_URL_NAME = "CELERY_BROKER_URL"
 REDIS_URL_IS_SET = bool(env.text(REDIS_URL_NAME))
-REDIS = redis_tls.from_environment(env, REDIS_URL_NAME, production=not DEBUG)
+REDIS = env.redis_policy(REDIS_URL_NAME, production=not DEBUG)
+# Connections of this process to that server follow the policy, whoever opens them.
 REDIS.register()
 
-REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS", "0")  # 0: not known
+REDIS_MAX_CONNECTIONS = env.integer("REDIS_MAX_CONNECTIONS")  # of the plan; 0 if that is not known
 
-# One prefix lets services share a database; its braces keep all keys in one slot of a cluster.
+# All keys begin with it, so services can share a database. Its braces keep all keys in one slot of
+# a cluster.
 REDIS_PREFIX = "{" + SERVICE_NAME + "}:"
-
 
 # Celery. Every value that differs from Celery's default has its reason beside it.
 
-for _name in ("BROKER_URL", "CELERY_BROKER", "RESULT_BACKEND"):
-    if env.text(_name):  # `celery` reads it, and overwrites CELERY_BROKER_URL for its process
-        raise Refused(f"{_name} would give the worker another Redis than the web's: unset it.")
-# In variables, which Celery prefers: of a setting named CELERY_BROKER_URL, `celery inspect conf`
-# and `celery report` would show the password.
-os.environ["CELERY_BROKER_URL"] = REDIS.url
-for _name in ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
-    if _name in os.environ:
-        os.environ[_name] = REDIS.url
+# `celery` reads these two, and would then overwrite CELERY_BROKER_URL for its process.
+for name in ("BROKER_URL", "CELERY_BROKER"):
+    if env.text(name):
+        env.refuse(f"{name} would give the worker another Redis than the web's: unset it.")
+if env.text("RESULT_BACKEND"):
+    env.refuse(
+        "RESULT_BACKEND would give the worker another store of results than the web's: unset it,"
+        " and use CELERY_RESULT_BACKEND."
+    )
+
 CELERY_BROKER_USE_SSL = REDIS.celery()
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": REDIS_PREFIX,
-    # With time-outs: a worker or a web request would else wait for ever on a connection that went
-    # silent.
-    **policy.OPTIONS,
-    # Seconds until an unacknowledged task is given to another worker: above the time limits.
+    # Without the timeouts among them, a worker or a web request would wait for ever on a connection
+    # that went silent.
+    **timeouts.OPTIONS,
+    # Seconds after which a task that was not acknowledged is given to another worker. It has to be
+    # above all time limits.
     "visibility_timeout": 3600,
-    # One command per interval while idle: 10 where each is billed. A silent network drop may
-    # cost a task sent within it, which is why housekeeping sends again.
+    # Seconds between two commands of an idle worker; 10 where each command is billed. A network
+    # that goes silent may cost a task that is sent within them. That is why housekeeping sends
+    # e-mails again.
     "polling_interval": env.integer("CELERY_POLLING_INTERVAL", minimum=1),
 }
-# A Redis that is down is waited for; a setting that is wrong was refused above.
+
+# The worker waits for a Redis that is down. A setting that is wrong is refused before.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# So is a Redis that answers but refuses, because it is full or a replica. By default
-# that ends the worker.
+# It also waits for a Redis that answers but refuses, because it is full or has become a replica. By
+# default that ends the worker.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
-# It pauses between two tries, and keeps a message that no task can be made of instead of ending.
+# This consumer pauses between two tries. It also keeps a message that no task can be made of, where
+# Celery's own would end.
 CELERY_WORKER_CONSUMER = "operations.consumer:Consumer"
-# kombu's objects for connections, which share those to Redis. Remote control holds one and waits
-# for a second: there must be more of them than threads that use it, or these wait for each other
-# for ever. 10 is Celery's default, and Flower uses it in eight threads.
-WEB_THREADS = 4
+
+# gunicorn.conf.py says how many threads a web process has. It can be read without gunicorn.
+WEB_THREADS: int = runpy.run_path(str(BASE_DIR / "gunicorn.conf.py"))["threads"]
+# The number of kombu's connection objects in a process. They share two connections to Redis. A
+# thread that uses remote control holds one object and asks for a second. So there must be more of
+# them than such threads, or the threads would wait for each other for ever. Celery's default is 10,
+# and Flower uses remote control in eight threads.
 CELERY_BROKER_POOL_LIMIT = max(10, WEB_THREADS + 1)
-# redis-py reopens a closed connection by itself; each retry here would add 10 s to a web request.
+# redis-py opens a closed connection again by itself. Each further try would add up to 10 s to a web
+# request.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
 
-# Results are off: each costs 7 commands, and a dead backend blocks .delay(). With a backend set, a
-# task asks for its own with @shared_task(ignore_result=False).
+# Results are off. Each costs seven commands, and a store that is down blocks .delay(). With
+# CELERY_RESULT_BACKEND set, a task asks for its result by @shared_task(ignore_result=False).
 CELERY_TASK_IGNORE_RESULT = True
+RESULTS = None
 if env.text("CELERY_RESULT_BACKEND"):
-    RESULTS = redis_tls.from_environment(env, "CELERY_RESULT_BACKEND", production=not DEBUG)
-    if RESULTS.encrypted != REDIS.encrypted:
-        raise Refused(f"CELERY_RESULT_BACKEND and {REDIS_URL_NAME} must both be rediss:// or not.")
+    RESULTS = env.redis_policy("CELERY_RESULT_BACKEND", production=not DEBUG)
+    if RESULTS.encrypted != REDIS.encrypted and NO_POLICY not in (REDIS, RESULTS):
+        env.refuse(f"CELERY_RESULT_BACKEND and {REDIS_URL_NAME} must both be rediss:// or not.")
     RESULTS.register()
-    CELERY_RESULT_BACKEND = os.environ["CELERY_RESULT_BACKEND"] = RESULTS.url
+    CELERY_RESULT_BACKEND = RESULTS.url
     CELERY_REDIS_BACKEND_USE_SSL = RESULTS.celery()
-    CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = policy.TIMEOUT
-    CELERY_REDIS_BACKEND_HEALTH_CHECK_INTERVAL = policy.HEALTH_CHECK
-    # The default is 19 s of retries inside .delay().
-    RETRY = {"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5}
+    CELERY_REDIS_SOCKET_TIMEOUT = timeouts.TIMEOUT
+    CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = timeouts.TIMEOUT
+    CELERY_REDIS_BACKEND_HEALTH_CHECK_INTERVAL = timeouts.HEALTH_CHECK_INTERVAL
     CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {
         "global_keyprefix": REDIS_PREFIX,
-        "retry_policy": RETRY,
+        # By default .delay() retries for 19 s.
+        "retry_policy": {"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5},
     }
-else:
-    os.environ.pop("CELERY_RESULT_BACKEND", None)  # to Celery a space is a backend
 
-# Celery's default, pinned: a message with pickle in it could run code.
-CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
+overrule_celery_variables(REDIS.url, RESULTS.url if RESULTS else None)
 
-# Acknowledge after the work and fetch one at a time: a restart then loses and strands no task.
+# Celery's default, said again: a message with pickle in it could run code.
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_RESULT_ACCEPT_CONTENT = ["json"]
+
+# Tasks are acknowledged after the work and fetched one at a time. So a restart loses no task, and
+# none waits behind a long one in a process.
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# A task whose process died is retried three times, 180 s apart; requeueing it would never end.
+# A task whose process died is retried three times, 180 s apart. Requeueing it would never end.
 CELERY_TASK_RETRY_ON_WORKER_LOST = True
 # True would lose the running tasks when the connection breaks.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# Seconds; the default is no limit, and one stuck task holds its process for ever.
+# Seconds. By default there is no limit, and one stuck task holds its process for ever.
 CELERY_TASK_SOFT_TIME_LIMIT = 60
 CELERY_TASK_TIME_LIMIT = 90
-# Seconds that running tasks get on a deploy; then they go back to the queue (supervisord.conf: 18).
+# Seconds that running tasks get on a deploy. Then they go back to the queue. supervisord.conf gives
+# the worker 18 s to stop.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 12
-STOP_GRACE = 30  # seconds until the platform kills; on Render maxShutdownDelaySeconds says it
-# The default is one process per core of the host, often more than a small plan's memory holds.
+# By default it is one process for each core of the host, often more than the memory of a small plan
+# holds.
 CELERY_WORKER_CONCURRENCY = env.integer("CELERY_WORKER_CONCURRENCY", "2", minimum=1)
-# `celery inspect ping` needs it; it costs commands, so it is off where they are billed.
+# `celery inspect ping` needs remote control. It costs commands, so it is off where they are billed.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.boolean("CELERY_REMOTE_CONTROL")
 
-# In memory: the one entry is short, and a file would need a disk.
+# beat keeps its state in memory. Its one interval is short, and a file would need a disk.
 CELERY_BEAT_SCHEDULER = "celery.beat.Scheduler"
 CELERY_BEAT_SCHEDULE = {
-    "housekeeping": {"task": "operations.tasks.housekeeping", "schedule": 120},
+    "housekeeping": {"task": "operations.tasks.housekeeping", "schedule": 120},  # seconds
 }
-# 0 comes first: operations.tasks take it, or they would wait behind a long queue.
+# Tasks of priority 0 come first. Those of operations have it, or they would wait behind a long
+# queue.
 CELERY_TASK_DEFAULT_PRIORITY = 3
 
 # gunicorn reads WEB_CONCURRENCY itself, as its number of processes.
 WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", "1", minimum=1)
+
+# All variables are read. If some are wrong, the process ends here and names them.
+env.exit_if_wrong()

@@ -9,7 +9,7 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 application = get_wsgi_application()
-settings.REDIS.announce()
+settings.REDIS.log()
 
 # What is here now stays: a collection of garbage need not look through it again.
 gc.collect()

@@ -1,13 +1,17 @@
 from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
 
 from .models import DeafWorker, PutAsideMessage
 
 
 class ReadOnly(admin.ModelAdmin):
-    def has_add_permission(self, request):
+    """Rows that the service writes: people may read and delete them."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request, obj=None):
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
 
@@ -19,5 +23,5 @@ class PutAsideMessageAdmin(ReadOnly):
 
 @admin.register(DeafWorker)
 class DeafWorkerAdmin(ReadOnly):
-    list_display = ["at", "worker", "seen"]
+    list_display = ["at", "worker", "detail"]
     ordering = ["-at"]

@@ -1,16 +1,19 @@
-"""Ends a worker that takes no tasks although some wait, so that it is started anew.
+"""Ends a worker that takes no tasks although some are waiting, so that supervise starts a new one.
 
-Every cause that is known is mended where it arises. This is for the others: a worker that lives,
-holds its connections and answers a ping, but takes nothing any more.
+Every cause that we know of is mended where it arises. The watchdog is for those that we do not
+know: a worker that lives, holds its connections and answers a ping, but takes no task any more.
 """
 
 import logging
+import math
 import os
 import threading
 import time
 from datetime import timedelta
 
 from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
 from django.db import Error, connection
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
@@ -21,122 +24,166 @@ from .models import DeafWorker
 logger = logging.getLogger(__name__)
 
 # The exit status of a worker that ends itself: "try again" (EX_TEMPFAIL of sysexits.h).
-# supervise.py has the same number, and does not count these among the failures of the worker.
+# supervise.py has the same number, and does not count these exits as failures of the worker.
 TAKES_NO_TASKS = 75
 
-TICK = 5  # seconds between two looks at this process, which cost nothing
-# Seconds without a task after which Redis is asked. Housekeeping comes every 120 s, so a worker
-# that is alone never has to ask.
-QUIET = 130
-LOOK_EVERY = 30  # seconds between two questions to Redis
-PATIENCE = 120  # seconds for which tasks wait, Redis answers, and this worker takes none
-AT_MOST = 3  # times an hour
-LAST_RESORT = 20  # seconds for the worker to end in its own way
-LIMIT_SLACK = 60  # seconds beyond a task's hard time limit
+# Seconds between two looks at the worker's own process, which cost nothing.
+LOOK_INTERVAL = 5
+# Seconds that the worker must have been idle before the watchdog asks Redis what is waiting. Beat
+# sends housekeeping every 120 s, so a healthy worker that is alone never has to ask.
+IDLE_BEFORE_ASKING = 130
+# Seconds between two questions to Redis.
+ASK_INTERVAL = 30
+# Seconds that tasks must have been waiting, while Redis answers and the worker stays idle, until
+# the worker counts as deaf and is ended.
+DEAF_AFTER = 120
+# Seconds by which a task must have passed its hard time limit until it no longer counts as work.
+TIME_LIMIT_SLACK = 60
+# Seconds that a worker gets to end in its own way. After that its process is ended at once.
+TIME_TO_END = 20
+
+# How often a worker may end itself within an hour. If that has not helped, more of it will not.
+MAX_ENDS_AN_HOUR = 3
 
 
 class Watchdog(threading.Thread):
-    """A thread of the worker's main process, with Celery's consumer to look at."""
+    """A thread in the worker's main process that watches Celery's consumer there."""
 
-    def __init__(self, consumer):
+    def __init__(self, consumer: Consumer) -> None:
         super().__init__(name="watchdog", daemon=True)
         self.consumer = consumer
-        self.started = 0  # tasks that this worker has started so far
-        self.quiet_since = time.monotonic()
-        self.asked_at = -LOOK_EVERY
-        self.waiting_since = None
-        self.said_so = False
+        # Times are those of time.monotonic().
+        self.idle_since = time.monotonic()
+        self.asked_at = -math.inf
+        # When Redis first said that tasks are waiting; None while none are.
+        self.waiting_since: float | None = None
+        # How many tasks the worker had started at the last look.
+        self.started_before = 0
+        self.has_complained = False
 
-    def run(self):
+    def run(self) -> None:
         while True:
-            time.sleep(TICK)
+            time.sleep(LOOK_INTERVAL)
             try:
                 self.look()
             except Exception:
-                # Whatever it is: a watchdog that ends is one that nobody misses.
-                logger.exception("the watchdog could not look")
+                # Whatever the error is, the thread must go on: nobody would notice if it ended.
+                logger.exception("the watchdog could not look at its worker")
 
-    def look(self):
+    def look(self) -> None:
+        """Look at this process and, if the worker has been idle for long, at its queues."""
         now = time.monotonic()
         if self.is_busy():
-            self.quiet_since = now
+            self.idle_since = now
             self.waiting_since = None
             return
-        if now - self.quiet_since < QUIET or now - self.asked_at < LOOK_EVERY:
+        idle = now - self.idle_since
+        if idle < IDLE_BEFORE_ASKING or now - self.asked_at < ASK_INTERVAL:
             return
         self.asked_at = now
-        count = self.waiting()
-        if not count:  # nothing to do, or no answer
+        waiting = self.count_waiting_tasks()
+        if waiting == 0:
             self.waiting_since = None
             return
         if self.waiting_since is None:
             self.waiting_since = now
-        if now - self.waiting_since >= PATIENCE:
-            self.end(count, now - self.quiet_since)
+        if now - self.waiting_since >= DEAF_AFTER:
+            self.end_worker(waiting, idle)
 
     def is_busy(self) -> bool:
-        """Whether it has started a task since the last look, or has one to do, or is to stop."""
-        started, self.started = self.started, state.all_total_count[0]
-        if self.started != started or state.should_stop is not None or state.should_terminate:
+        """Whether the worker does anything: it has started a task since the last look, or has one
+        to do, or is stopping.
+        """
+        started = state.all_total_count[0]
+        has_started_one = started != self.started_before
+        self.started_before = started
+        is_stopping = state.should_stop is not None or bool(state.should_terminate)
+        if has_started_one or is_stopping:
             return True
         try:
-            reserved = set(state.reserved_requests) | set(state.active_requests)
-        except RuntimeError:  # they change at this moment
+            requests = set(state.reserved_requests) | set(state.active_requests)
+        except RuntimeError:
+            # The main thread has changed one of the sets at this moment, so it is at work.
             return True
-        held_back = any(bucket and bucket.contents for bucket in self.buckets())
-        return held_back or not all(map(self.is_overdue, reserved))
+        if self.holds_tasks_back():
+            return True
+        return not all(self.is_overdue(request) for request in requests)
 
-    def buckets(self) -> list:
-        """What holds back the tasks that have a rate limit."""
-        return list(self.consumer.task_buckets.values())
+    def holds_tasks_back(self) -> bool:
+        """Whether tasks wait in this worker because of their rate limit."""
+        # A task without a rate limit has no bucket.
+        buckets = list(self.consumer.task_buckets.values())
+        return any(bucket and bucket.contents for bucket in buckets)
 
-    def is_overdue(self, request) -> bool:
-        """Whether it should have been killed: only a main process that hangs kills nobody."""
-        limit = request.time_limits[0] or request.task.time_limit
-        limit = limit or self.consumer.app.conf.task_time_limit
+    def is_overdue(self, request: Request) -> bool:
+        """Whether the task should have been killed long ago.
+
+        The main process kills tasks at their hard time limit. If it has not, it hangs.
+        """
+        limit = self.time_limit_of(request)
         if not request.time_start or not limit:
             return False
-        return time.time() - request.time_start > limit + LIMIT_SLACK
+        return time.time() - request.time_start > limit + TIME_LIMIT_SLACK
 
-    def waiting(self) -> int:
-        """How many tasks wait in the queues of this worker; 0 as well if Redis does not answer."""
+    def time_limit_of(self, request: Request) -> float | None:
+        """The hard time limit in seconds: of this call, of its task, or of all tasks."""
+        limit_of_call = request.time_limits[0]
+        limit_of_task = request.task.time_limit
+        return limit_of_call or limit_of_task or self.consumer.app.conf.task_time_limit
+
+    def count_waiting_tasks(self) -> int:
+        """How many tasks wait in the queues of this worker, or 0 if Redis does not answer."""
         try:
             names = [queue.name for queue in self.consumer.task_consumer.queues]
             with self.consumer.app.connection_for_read() as broker:
                 channel = broker.channel()
                 return sum(channel.queue_declare(name).message_count for name in names)
         except (OperationalError, RedisError, OSError, AttributeError) as error:
-            # AttributeError: the worker is between two connections.
+            # There is an AttributeError while the worker is between two connections.
             logger.debug("the watchdog got no answer: %s", error)
             return 0
 
-    def end(self, count: int, quiet: float):
-        """End this process with status 75, unless that was done three times in the last hour."""
-        seen = f"{count} tasks wait, and this worker has started none for {quiet:.0f} s"
-        if not self.may_end(seen):
+    def end_worker(self, waiting: int, idle: float) -> None:
+        """End this process with the status TAKES_NO_TASKS, unless it did so too often lately."""
+        reason = f"{waiting} tasks wait, and this worker has started none for {idle:.0f} s"
+        try:
+            may_end = self.record_end(reason)
+        except Error as error:
+            logger.error("%s, but the database does not answer: %s", reason, error)
             return
-        # The worker may hang, and so may the log.
-        timer = threading.Timer(LAST_RESORT, os._exit, [TAKES_NO_TASKS])
+        finally:
+            # The worker forks its processes from this one. They must not share a connection.
+            connection.close()
+        if not may_end:
+            self.complain_once(reason)
+            return
+        # The worker may hang, and even the log may. So the timer starts before anything else.
+        timer = threading.Timer(TIME_TO_END, os._exit, [TAKES_NO_TASKS])
         timer.daemon = True
         timer.start()
-        logger.critical("%s: it ends itself, to be started anew", seen)
+        logger.critical("%s: it ends itself, to be started anew", reason)
+        # Celery's main thread ends the worker with this status.
         state.should_stop = TAKES_NO_TASKS
 
-    def may_end(self, seen: str) -> bool:
-        """Note it in the database, which outlives this process; False if it is noted too often."""
-        try:
-            hour = DeafWorker.objects.filter(
-                worker=self.consumer.hostname, at__gt=Now() - timedelta(hours=1)
-            )
-            if hour.count() < AT_MOST:
-                DeafWorker.objects.create(worker=self.consumer.hostname, seen=seen)
-                return True
-        except Error as error:
-            logger.error("%s, but the database does not answer: %s", seen, error)
+    def record_end(self, reason: str) -> bool:
+        """Record in the database, which outlives this process, that the worker ends itself.
+
+        Return False, and record nothing, if it did so MAX_ENDS_AN_HOUR times within an hour.
+        """
+        ends = DeafWorker.objects.filter(
+            worker=self.consumer.hostname, at__gt=Now() - timedelta(hours=1)
+        )
+        if ends.count() >= MAX_ENDS_AN_HOUR:
             return False
-        finally:
-            connection.close()
-        if not self.said_so:
-            logger.critical("%s, as %d times in the last hour: restart it", seen, AT_MOST)
-            self.said_so = True
-        return False
+        DeafWorker.objects.create(worker=self.consumer.hostname, detail=reason)
+        return True
+
+    def complain_once(self, reason: str) -> None:
+        if self.has_complained:
+            return
+        self.has_complained = True
+        logger.critical(
+            "%s. It has ended itself %d times within the last hour, and stays now: restart it",
+            reason,
+            MAX_ENDS_AN_HOUR,
+        )

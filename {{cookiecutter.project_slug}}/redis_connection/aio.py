@@ -1,52 +1,44 @@
-"""The connections of connection.py for asyncio: `redis.asyncio`, Channels.
-
-Overridden of redis-py: `SSLConnection._connection_arguments`, which makes a new context, `_connect`
-and `on_connect_check_health`.
-"""
+"""The connections of connection.py for asyncio: `redis.asyncio`, Channels."""
 
 import ssl
+from typing import Any
 
-from redis.asyncio import connection as theirs
+import redis.asyncio
 from redis.exceptions import RedisError
 
-from . import context
+from . import context, internals
 from .connection import remove_secret, trust_of, without_tls
 from .context import Trust
 
 
 class WithoutSecrets:
-    """Logs in like the class behind it, but no error of that has the password in it."""
+    """Logs in like the connection behind it in the MRO, but no error has the password in it."""
 
-    async def on_connect_check_health(self, check_health: bool = True):
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
         try:
-            await super().on_connect_check_health(check_health)
+            await super().on_connect_check_health(check_health)  # type: ignore[misc]
         except RedisError as error:
-            remove_secret(error, self.password)
+            remove_secret(error, self.password)  # type: ignore[attr-defined]
             raise
 
 
-class Connection(WithoutSecrets, theirs.Connection):
-    """For redis://."""
+class Connection(WithoutSecrets, redis.asyncio.Connection):
+    """For redis:// URLs."""
 
 
-class TLSConnection(WithoutSecrets, theirs.SSLConnection):
-    """For rediss://. It takes redis-py's own options for TLS (ssl_*), and leaves them unused."""
+class TLSConnection(WithoutSecrets, internals.AsyncioTLSConnection):
+    """For rediss:// URLs. It takes the same options as its twin in connection.py."""
 
-    def __init__(self, *, trust: Trust | None = None, **options):
+    def __init__(self, *, trust: Trust | None = None, **options: Any) -> None:
         super().__init__(**without_tls(options))
-        self.trust = trust
+        self.given_trust = trust
 
-    def _connection_arguments(self):
-        # Not super(), which would make a context from the options.
-        arguments = theirs.Connection._connection_arguments(self)
-        return arguments | {"ssl": context.context_of(self._trust())}
+    @property
+    def trust(self) -> Trust:
+        return self.given_trust or trust_of(self.host, self.port)
 
-    def _trust(self) -> Trust:
-        return self.trust or trust_of(self.host, self.port)
+    def context_for_handshake(self) -> ssl.SSLContext:
+        return context.context_of(self.trust)
 
-    async def _connect(self):
-        try:
-            await super()._connect()
-        except ssl.SSLCertVerificationError as error:
-            context.name_the_pin(self._trust(), error)
-            raise
+    def explain(self, error: ssl.SSLCertVerificationError) -> None:
+        context.name_the_pin(self.trust, error)

@@ -1,7 +1,8 @@
 """The SSL context of a connection: it trusts what its policy trusts, and nothing else.
 
-OpenSSL then refuses a wrong server inside the handshake, before anything is sent. A context is made
-once and shared by all connections: making one reads the system's CAs, which takes 17 ms of CPU.
+So OpenSSL refuses a wrong server inside the handshake, before anything is sent. A context is made
+once for each policy and shared by all connections. To make one reads the CAs of the system, which
+takes 17 ms of CPU.
 """
 
 import base64
@@ -13,6 +14,8 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import socket
+from typing import Any
 
 from . import pem, x509
 
@@ -20,13 +23,15 @@ logger = logging.getLogger(__name__)
 
 NOT_ISSUED = "the server's certificate was not issued by REDIS_CA_CERTS"
 
-# OpenSSL's numbers (openssl/x509_vfy.h), for which the ssl module has no names.
-CHECK_SELF_SIGNED = 0x4000  # X509_V_FLAG_CHECK_SS_SIGNATURE
-# X509_V_ERR_*: no issuer was found, or the end of the chain is not trusted, or did not sign itself.
-# Not a server's own self-signed certificate (18), of which OpenSSL says so in plain words.
+# A flag of OpenSSL for which the ssl module has no name: X509_V_FLAG_CHECK_SS_SIGNATURE.
+CHECK_SELF_SIGNED = 0x4000
+# Numbers of OpenSSL's errors (openssl/x509_vfy.h), for which the ssl module has no names either: no
+# issuer was found, or the end of the chain is not trusted, or it did not sign itself. A server's
+# own self-signed certificate (18) is not among them, since OpenSSL says that in plain words.
 UNTRUSTED = (2, 7, 19, 20, 21)
 
 # Where distributions keep the CAs of the system. Python itself may look elsewhere, or nowhere.
+# pins_in() needs all of them, to tell a public CA from one of your own.
 FILES_OF_CAS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL, Amazon Linux
@@ -40,9 +45,12 @@ FILES_OF_CAS = (
 
 @dataclass(frozen=True)
 class Trust:
-    """Whom a connection believes, and how it shows who it is. Each file: a path, or PEM text."""
+    """Whom a connection believes, and how it shows who it is.
 
-    cert_reqs: str = "required"  # or optional, or none
+    `cert_reqs` is required, optional or none. Each of the files is a path, or PEM text, or empty.
+    """
+
+    cert_reqs: str = "required"
     check_hostname: bool = True
     ca_certs: str = field(default="", repr=False)
     certfile: str = field(default="", repr=False)
@@ -54,7 +62,7 @@ class Trust:
 
     @property
     def pinned(self) -> bool:
-        """Whether nothing but REDIS_CA_CERTS is trusted, for it stands in for the host name."""
+        """Whether nothing but `ca_certs` is trusted, in place of the host name."""
         return self.verified and not self.check_hostname
 
 
@@ -63,7 +71,7 @@ SYSTEM = Trust()
 
 
 def make_context(trust: Trust) -> ssl.SSLContext:
-    """A new context. OSError (ssl.SSLError, too) or ValueError if a file cannot be used."""
+    """A new context. Raises OSError (of which ssl.SSLError is one) or ValueError for a bad file."""
     context = trusting_the_pins(trust) if trust.pinned else trusting_the_system(trust)
     context.verify_mode = ssl.VerifyMode[f"CERT_{trust.cert_reqs.upper()}"]
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -78,7 +86,7 @@ def trusting_the_system(trust: Trust) -> ssl.SSLContext:
     context.check_hostname = trust.verified
     if trust.verified and trust.ca_certs:
         context.load_verify_locations(cadata=pem.text_of(trust.ca_certs))
-        # The certificate of the server may be given, too.
+        # The certificate of the server itself may be given, without the CA that signed it.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         # A CA that a plain `openssl req` has made lacks what the strict rules ask for.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -87,62 +95,77 @@ def trusting_the_system(trust: Trust) -> ssl.SSLContext:
 
 def trusting_the_pins(trust: Trust) -> ssl.SSLContext:
     """REDIS_CA_CERTS and no other CA, whatever the server's host name."""
-    # Unlike create_default_context() it begins with no CA at all, and without the strict rules.
+    # Unlike create_default_context(), this begins with no CA at all, and without the strict rules.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     pins = pins_in(pem.text_of(trust.ca_certs))
     context.load_verify_locations(cadata=b"".join(pins))
     context.verify_flags |= CHECK_SELF_SIGNED
     if not all(cas_among(pins).values()):
-        # One is the certificate of a server. Where all are CAs, a chain has to end in a root.
+        # One of the pins is the certificate of a server. If all were CAs, a chain would have to
+        # end in one of them.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
-def load_client_certificate(context: ssl.SSLContext, trust: Trust):
+def load_client_certificate(context: ssl.SSLContext, trust: Trust) -> None:
     certificate, key = pem.text_of(trust.certfile), pem.text_of(trust.keyfile)
     with pem.readable(certificate) as certfile, pem.readable(key) as keyfile:
         context.load_cert_chain(certfile, keyfile, password="")
 
 
-_contexts: dict[Trust, tuple[ssl.SSLContext, tuple]] = {}
-_unreadable: dict[Trust, tuple] = {}  # the state of the files that was complained of
+# What differs after a file was changed or replaced; None for a file that is not there.
+FileState = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A context, and the state that the files were in when it was made."""
+
+    context: ssl.SSLContext
+    files: tuple[FileState, ...]
+
+
+contexts: dict[Trust, Made] = {}
+# The states of files that could not be used, so that each is logged once.
+unusable: dict[Trust, tuple[FileState, ...]] = {}
 
 
 def context_of(trust: Trust) -> ssl.SSLContext:
-    """The context, made anew if a file has changed: a renewed CA counts from the next connection.
+    """The context of this process, made anew if a file has changed.
 
-    A file that cannot be used any more is logged once, and what it held stays trusted. OSError if
-    there is no context yet.
+    So a renewed CA counts from the next connection on. If the new file cannot be used, that is
+    logged once, and what the old one held stays trusted. Raises OSError or ValueError if there is
+    no context yet.
     """
-    now = state_of_files(trust)
-    context, before = _contexts.get(trust, (None, None))
-    if context and (before == now or _unreadable.get(trust) == now):
-        return context
+    files = state_of_files(trust)
+    made = contexts.get(trust)
+    if made and (made.files == files or unusable.get(trust) == files):
+        return made.context
     try:
         # Two threads may both make one. A lock here could be held for ever in a forked process.
-        made = make_context(trust)
+        context = make_context(trust)
     except (OSError, ValueError) as error:
-        if context is None:
+        if made is None:
             raise
-        _unreadable[trust] = now
-        text = "a certificate or key has changed and cannot be used, the old one stays: %s"
-        logger.error(text, error)
-        return context
-    _contexts[trust] = made, now
-    return made
+        unusable[trust] = files
+        logger.error(
+            "a certificate or key has changed and cannot be used, the old one stays: %s", error
+        )
+        return made.context
+    contexts[trust] = Made(context, files)
+    return context
 
 
-def state_of_files(trust: Trust) -> tuple:
-    """What differs after any of the files was changed or replaced."""
-    return tuple(
-        state_of(given)
-        for given in (trust.ca_certs, trust.certfile, trust.keyfile)
-        if given and not pem.is_text(given)
-    )
+def state_of_files(trust: Trust) -> tuple[FileState, ...]:
+    states = []
+    for given in (trust.ca_certs, trust.certfile, trust.keyfile):
+        if given and not pem.is_text(given):
+            states.append(state_of(given))
+    return tuple(states)
 
 
-def state_of(path: str) -> tuple | None:
+def state_of(path: str) -> FileState:
     try:
         found = os.stat(path)
     except OSError:
@@ -150,8 +173,8 @@ def state_of(path: str) -> tuple | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def wrap(trust: Trust, sock, host: str) -> ssl.SSLSocket:
-    """The socket after the handshake; OSError if the server is not trusted."""
+def wrap(trust: Trust, sock: socket, host: str) -> ssl.SSLSocket:
+    """The socket after the handshake. Raises OSError if the server is not trusted."""
     try:
         return context_of(trust).wrap_socket(sock, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
@@ -159,7 +182,7 @@ def wrap(trust: Trust, sock, host: str) -> ssl.SSLSocket:
         raise
 
 
-def name_the_pin(trust: Trust, error: ssl.SSLCertVerificationError):
+def name_the_pin(trust: Trust, error: ssl.SSLCertVerificationError) -> None:
     """Say in OpenSSL's error which variable it is about."""
     if trust.pinned and error.verify_code in UNTRUSTED:
         error.strerror = f"{error.strerror}: {NOT_ISSUED}"
@@ -170,41 +193,47 @@ def name_the_pin(trust: Trust, error: ssl.SSLCertVerificationError):
 
 
 class NoPin(ValueError):
-    """None of the certificates can stand in for the host name, or one of them signs for anybody."""
+    """A text without a certificate that can stand in for the host name, or with a public CA."""
 
 
 def pins_in(text: str) -> list[bytes]:
     """The certificates (DER) of the PEM text that are pins: those of servers, and of root CAs.
 
-    A CA between root and server is none. It often comes along with the server's certificate, and
-    may sign for anybody. NoPin if none is left, or if one is a public CA.
+    A CA between root and server is not a pin. It often comes along with the certificate of a
+    server, and may sign for anybody. Raises NoPin if nothing else is there, or if a pin is a public
+    CA.
     """
-    found = cas_among(pem.certificates_in(text))
-    pins = [der for der, ca in found.items() if ca is None or is_root(der, ca)]
+    pins = []
+    keys_of_cas = set()
+    for der, fields_of_ca in cas_among(pem.certificates_in(text)).items():
+        if fields_of_ca is None:
+            pins.append(der)
+        elif is_root(der, fields_of_ca):
+            pins.append(der)
+            keys_of_cas.add(x509.public_key_of(der))
     if not pins:
         raise NoPin("holds a CA between root and server only")
-    keys = {x509.public_key_of(der) for der in pins if found[der]}
-    if keys and not keys_of_the_system():
+    if keys_of_cas and not keys_of_the_system():
         raise NoPin("holds a CA, and no list of public CAs is on this machine to compare it with")
-    if keys & keys_of_the_system():
+    if keys_of_cas & keys_of_the_system():
         raise NoPin("holds a public CA")
     return pins
 
 
-def cas_among(certificates: list[bytes]) -> dict[bytes, dict | None]:
-    """{DER: the fields of a CA as in SSLSocket.getpeercert(), or None if it is no CA}."""
+def cas_among(certificates: list[bytes]) -> dict[bytes, dict[str, Any] | None]:
+    """{DER: the fields of a CA as in SSLSocket.getpeercert(), or None if it is not a CA}."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for der in certificates:
         context.load_verify_locations(cadata=der)
-    # Both lists have the CAs only, in one order.
+    # Both lists have the CAs only, in the same order.
     cas = dict(zip(context.get_ca_certs(True), context.get_ca_certs(), strict=True))
     return {der: cas.get(der) for der in certificates}
 
 
-def is_root(der: bytes, fields: dict) -> bool:
+def is_root(der: bytes, fields: dict[str, Any]) -> bool:
     """Whether the CA names itself as its issuer.
 
-    That it also has signed itself, OpenSSL tries in the handshake (CHECK_SELF_SIGNED).
+    OpenSSL tries in the handshake whether it has signed itself, too (CHECK_SELF_SIGNED).
     """
     try:
         return fields["subject"] == fields["issuer"] and x509.names_itself_as_issuer(der)
@@ -216,18 +245,29 @@ def is_root(der: bytes, fields: dict) -> bool:
 def keys_of_the_system() -> set[bytes]:
     """The keys of all CAs that a client on this machine could trust; empty if no list is found.
 
-    Not their certificates: a CA may be issued anew, with the same key.
+    These are keys and not certificates, since a CA may be issued anew with the same key.
     """
+    found = set()
+    for der in ssl.create_default_context().get_ca_certs(True):
+        found.add(x509.public_key_of(der))
+    for file in files_of_the_system():
+        if file.is_file():
+            found |= keys_in_file(file)
+    return found
+
+
+def files_of_the_system() -> list[Path]:
+    """Files in which a list of CAs may be. Not all of them exist."""
     paths = ssl.get_default_verify_paths()
-    files = {paths.cafile, paths.openssl_cafile, *FILES_OF_CAS} - {None, ""}
-    # Not paths.capath, which is None where there are several.
+    files = [*FILES_OF_CAS, paths.cafile, paths.openssl_cafile]
+    # paths.capath is None where several folders are given.
     given = os.environ.get(paths.openssl_capath_env, "").split(os.pathsep)
-    folders = {"/etc/ssl/certs", paths.openssl_capath, *given}
-    candidates = [Path(file) for file in files]
-    for folder in filter(None, folders):
-        candidates += entries_of(Path(folder))
-    found = {x509.public_key_of(der) for der in ssl.create_default_context().get_ca_certs(True)}
-    return found.union(*map(keys_in_file, filter(Path.is_file, candidates)))
+    folders = ["/etc/ssl/certs", paths.openssl_capath, *given]
+    found = [Path(file) for file in files if file]
+    for folder in folders:
+        if folder:
+            found += entries_of(Path(folder))
+    return found
 
 
 def entries_of(folder: Path) -> list[Path]:
@@ -237,7 +277,7 @@ def entries_of(folder: Path) -> list[Path]:
         return []
 
 
-# OpenSSL's own form has more behind the certificate: for which purposes it is trusted.
+# OpenSSL's own form (TRUSTED) has more behind the certificate: for which purposes it is trusted.
 IN_STORES = re.compile("-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
 
 

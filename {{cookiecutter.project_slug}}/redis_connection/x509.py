@@ -5,7 +5,7 @@ It tells nothing of one that was not verified, nor whether a CA is the end of it
 
 import datetime
 import ipaddress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SUBJECT_KEY_IDENTIFIER = b"\x55\x1d\x0e"  # 2.5.29.14
 AUTHORITY_KEY_IDENTIFIER = b"\x55\x1d\x23"  # 2.5.29.35
@@ -73,7 +73,7 @@ def read(der: bytes) -> Certificate:
     return Certificate(number, issuer, validity, subject, first(signature), key, extensions)
 
 
-def fields_of(der: bytes) -> dict:
+def fields_of(der: bytes) -> dict[str, Any]:
     """Some fields of a certificate, as `SSLSocket.getpeercert()` has them; {} if it cannot be read.
 
     Of the names of its subject and issuer those that people are shown; the names of hosts; its end.
@@ -91,7 +91,7 @@ def fields_of(der: bytes) -> dict:
         return {}
 
 
-def name_of(der: bytes) -> tuple:
+def name_of(der: bytes) -> tuple[tuple[tuple[str, str], ...], ...]:
     parts = (elements(first(part)) for _, part in elements(der))
     return tuple(
         ((PARTS_OF_NAMES[kind], text.decode(errors="replace")),)

@@ -1,16 +1,21 @@
-"""A server that answers like a Redis, for what a test wants to see sent or connected."""
+"""A server that answers like a Redis, for tests of what is sent to it and how many connect."""
 
 import contextlib
 import socketserver
 import threading
+from collections.abc import Iterator
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """`answers` says what to reply to a command; anything else is answered OK."""
+    """It answers a command as `answers` says, and any other one with OK.
 
-    allow_reuse_address = daemon_threads = True
+    `commands` are all that came; `open` and `most` count the connections, now and at most.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
 
     def __init__(self, answers: dict[str, bytes] | None = None):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -25,23 +30,31 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 class Handler(socketserver.StreamRequestHandler):
-    def handle(self):
+    server: Server
+
+    def handle(self) -> None:
         self.server.open += 1
         self.server.most = max(self.server.most, self.server.open)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the client may end the connection at any time
             while line := self.rfile.readline():
-                parts = [self.part() for _ in range(int(line[1:]))]
-                self.server.commands.append(parts)
-                self.wfile.write(self.server.answers.get(parts[0].upper(), b"+OK\r\n"))
+                command = self.read_command(line)
+                self.server.commands.append(command)
+                self.wfile.write(self.server.answers.get(command[0].upper(), b"+OK\r\n"))
         self.server.open -= 1
 
-    def part(self) -> str:
+    def read_command(self, line: bytes) -> list[str]:
+        """A command from its first line: `*` and the number of its parts, or all of it in words."""
+        if not line.startswith(b"*"):
+            return line.decode(errors="replace").split() or [""]
+        return [self.read_part() for _ in range(int(line[1:]))]
+
+    def read_part(self) -> str:
         size = int(self.rfile.readline()[1:])
         return self.rfile.read(size + 2)[:-2].decode(errors="replace")
 
 
 @contextlib.contextmanager
-def answering(**answers: bytes):
+def answering(**answers: bytes) -> Iterator[Server]:
     with Server(answers) as server:
         threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         try:

@@ -64,7 +64,7 @@ def broker_of(server) -> kombu.Connection:
 
 @contextmanager
 def registered(policy: Policy):
-    with mock.patch.dict(connection._trusts):
+    with mock.patch.dict(connection.trusts):
         policy.register()
         yield policy
 
@@ -160,7 +160,9 @@ class LivingTests(SimpleTestCase):
             self.assertEqual(len(pools), 1)
             (pool,) = pools
             self.assertIsInstance(pool, redis.BlockingConnectionPool)
-            self.assertEqual((pool.max_connections, pool.timeout), (2, transport.WAIT))
+            self.assertEqual(
+                (pool.max_connections, pool.timeout), (2, transport.WAIT_FOR_CONNECTION)
+            )
             self.assertLessEqual(server.most, 2)
             threads = [
                 threading.Thread(target=producer.publish, args=[{}], kwargs={"routing_key": "q"})
@@ -194,7 +196,7 @@ class LivingTests(SimpleTestCase):
             pool, held, done = producer.channel.pool, threading.Event(), threading.Event()
 
             def hold():
-                with transport._pools_lock, pool._lock:
+                with transport.pools_lock, pool._lock:
                     held.set()
                     done.wait(60)
 
@@ -214,8 +216,8 @@ class LivingTests(SimpleTestCase):
 
 class ContextTests(SimpleTestCase):
     def setUp(self):
-        self.enterContext(mock.patch.dict(context._contexts, clear=True))
-        self.enterContext(mock.patch.dict(context._unreadable, clear=True))
+        self.enterContext(mock.patch.dict(context.contexts, clear=True))
+        self.enterContext(mock.patch.dict(context.unusable, clear=True))
 
     def test_one_is_made_once_for_each_policy(self):
         first, again = context.context_of(context.SYSTEM), context.context_of(context.SYSTEM)

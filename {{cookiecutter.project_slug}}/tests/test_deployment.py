@@ -1,10 +1,11 @@
-"""What must hold for a deployment, also after you have changed things: the rules of checks.py."""
+"""What must hold for a deployment, also after you have changed settings or files."""
 
+import argparse
+import contextlib
+import io
 import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -13,9 +14,12 @@ from django.conf import settings
 from django.core.checks import run_checks
 from django.test import SimpleTestCase, override_settings
 from django.views.debug import get_default_exception_reporter_filter
+from gunicorn.config import Config as GunicornConfig
 
 from operations import supervise
 from operations.watchdog import TAKES_NO_TASKS
+
+from . import deployment_files
 
 URL = "rediss://:password@redis.example.com:6379/0"
 PRODUCTION = {
@@ -31,12 +35,8 @@ PRODUCTION = {
     "DEBUG": "false",
 }
 WEAK = {"REDIS_CERT_REQS": "none", "REDIS_ALLOW_PLAINTEXT": "*.example.com", "EMAIL_URL": ""}
-BROKEN = {
-    "Procfile": "web: gunicorn config.wsgi --threads 99",
-    "render.yaml": "- name: q\n- envVars:\n  - key: CELERY_BROKER_URL\n    fromService: {name: q}",
-    "supervisord.conf": "[program:quick]\ncommand=celery -A x worker\nstopwaitsecs=1\n"
-    "[program:slow]\ncommand=flower\nstopwaitsecs=9999",
-}
+# Seconds that supervisord itself needs, after the last of its programs has stopped.
+SUPERVISORD_STOPS = 2
 
 
 def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -55,15 +55,11 @@ class ProductionTests(SimpleTestCase):
         for number in range(1, 6):
             self.assertIn(f".W{number:03})", done.stderr)
 
-    def test_check_deploy_warns_of_files_and_limits_that_break_a_deploy(self):
-        claim = mock.patch.dict(current_app.conf.broker_transport_options, visibility_timeout=1)
-        with tempfile.TemporaryDirectory() as folder, claim:
-            for name, text in BROKEN.items():
-                Path(folder, name).write_text(text)
-            with override_settings(BASE_DIR=Path(folder)):
-                found = {warning.id for warning in run_checks(include_deployment_checks=True)}
-        for number in range(6, 11):
-            self.assertIn(f"operations.W{number:03}", found)
+    def test_check_deploy_warns_of_tasks_that_outlast_their_claim(self):
+        options = current_app.conf.broker_transport_options
+        with mock.patch.dict(options, visibility_timeout=1):
+            found = {warning.id for warning in run_checks(include_deployment_checks=True)}
+        self.assertIn("operations.W006", found)
 
     def test_celery_uses_the_url_that_was_checked_and_not_the_variable(self):
         url = "valkeys://:p%40ss@h:6379/0?ssl_cert_reqs=required"
@@ -93,9 +89,115 @@ class ProductionTests(SimpleTestCase):
         }.items():
             with self.subTest(name):
                 done = manage("check", **{name: ""})
-                self.assertEqual(done.returncode, 1)
+                self.assertEqual(done.returncode, 2)
                 self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
                 self.assertIn(line, done.stderr)
+
+
+class WebTests(SimpleTestCase):
+    """gunicorn.conf.py, as gunicorn reads it."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        command = [sys.executable, "-m", "gunicorn", "--print-config", "config.wsgi"]
+        folder = settings.BASE_DIR
+        done = subprocess.run(command, cwd=folder, env=PRODUCTION, capture_output=True, text=True)
+        cls.printed = done.stdout + done.stderr
+        lines = [line.partition("=") for line in done.stdout.splitlines()]
+        cls.gunicorn = {name.strip(): value.strip() for name, _, value in lines}
+
+    def test_gunicorn_reads_gunicorn_conf_py(self):
+        for name, value in {
+            "threads": settings.WEB_THREADS,
+            "preload_app": True,
+            "control_socket_disable": True,
+        }.items():
+            with self.subTest(name):
+                message = f"{name} in gunicorn.conf.py\n{self.printed}"
+                self.assertEqual(self.gunicorn.get(name), str(value), message)
+
+    def test_no_command_says_another_number_of_threads(self):
+        """Connections to Redis are counted from the number in gunicorn.conf.py."""
+        for process in deployment_files.web_processes():
+            with self.subTest(str(process)):
+                threads = self.options_of(process).threads or settings.WEB_THREADS
+                message = f"{process} has {threads} threads: say it in gunicorn.conf.py alone."
+                self.assertEqual(threads, settings.WEB_THREADS, message)
+
+    def test_open_requests_end_before_gunicorn_is_killed(self):
+        for process in deployment_files.web_processes():
+            with self.subTest(str(process)):
+                graceful = self.options_of(process).graceful_timeout
+                graceful = graceful or int(self.gunicorn["graceful_timeout"])
+                message = (
+                    f"{process} is killed after {process.seconds_to_stop} s, but open requests get "
+                    f"{graceful} s: lower graceful_timeout in gunicorn.conf.py, or grant more."
+                )
+                self.assertGreater(process.seconds_to_stop, graceful, message)
+
+    def options_of(self, process: deployment_files.Process) -> argparse.Namespace:
+        """Return the options of a gunicorn command as gunicorn reads them, None where not given."""
+        _, _, arguments = process.command.partition("gunicorn ")
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                return GunicornConfig().parser().parse_known_args(arguments.split())[0]
+        except SystemExit:
+            reason = said.getvalue().splitlines()[-1]  # below a list of all options
+            self.fail(f"gunicorn cannot read the command of {process}. {reason}")
+
+
+class StopTests(SimpleTestCase):
+    """A deploy stops everything, and platforms kill what needs longer than they wait."""
+
+    def test_a_worker_hands_back_its_tasks_before_it_is_killed(self):
+        soft_shutdown = current_app.conf.worker_soft_shutdown_timeout
+        longest_task = current_app.conf.task_time_limit or 0
+        for process in deployment_files.worker_processes():
+            with self.subTest(str(process)):
+                needed = soft_shutdown if process.hands_back_its_tasks else longest_task
+                message = (
+                    f"{process} is killed after {process.seconds_to_stop} s, before its tasks are "
+                    f"handed back ({needed} s). In supervisord.conf set stopsignal=QUIT, and "
+                    "stopwaitsecs above CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT. Elsewhere begin the "
+                    "command with `env REMAP_SIGTERM=SIGQUIT`, and raise maxShutdownDelaySeconds "
+                    "in render.yaml or STOP_GRACE in tests/deployment_files.py."
+                )
+                self.assertGreater(process.seconds_to_stop, needed, message)
+
+    def test_supervisord_stops_everything_before_the_platform_kills_it(self):
+        """It stops one group of programs after another."""
+        groups = deployment_files.supervised_groups()
+        waits = [max(program.seconds_to_stop for program in group) for group in groups]
+        needed = sum(waits) + SUPERVISORD_STOPS
+        granted = self.seconds_for_supervisord()
+        message = (
+            f"To stop takes up to {needed} s (all stopwaitsecs of supervisord.conf, and "
+            f"{SUPERVISORD_STOPS} s for supervisord), but the platform waits {granted} s. Lower "
+            "stopwaitsecs, or raise maxShutdownDelaySeconds in render.yaml (at most "
+            f"{deployment_files.RENDER_LONGEST_DELAY}), elsewhere STOP_GRACE in "
+            "tests/deployment_files.py."
+        )
+        self.assertLessEqual(needed, granted, message)
+
+    def seconds_for_supervisord(self) -> int:
+        processes = deployment_files.blueprint_processes()
+        supervised = [process for process in processes if process.is_supervisord]
+        delays = [process.seconds_to_stop for process in supervised or processes]
+        return max(delays, default=deployment_files.STOP_GRACE)
+
+
+class QueueTests(SimpleTestCase):
+    def test_the_redis_in_render_yaml_never_drops_a_queued_task(self):
+        for redis in deployment_files.queues_in_blueprint("{{ cookiecutter.__url_env }}"):
+            policy = redis.get("maxmemoryPolicy", deployment_files.RENDER_POLICY)
+            message = (
+                f"render.yaml: {redis['name']} holds the queue, and drops it when memory is full. "
+                f"Write maxmemoryPolicy: noeviction (Render's default is "
+                f"{deployment_files.RENDER_POLICY})."
+            )
+            self.assertFalse(policy.startswith("allkeys"), message)
 
 
 class MemoryTests(SimpleTestCase):

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from authentication import delivery, email_utils
+from authentication import email_utils, sweeper
 from authentication.models import User, VerificationEmail
 
 SEND = "authentication.email_utils.send_verification_email.delay"
@@ -26,7 +26,7 @@ ANSWERS = {
 
 class HashingTests(TransactionTestCase):
     def test_no_transaction_waits_for_a_password_to_be_hashed(self):
-        """On SQLite nobody else could write meanwhile."""
+        """On SQLite nobody else can write during a transaction."""
         hashed = []
 
         def make_password(password, *args, **kwargs):
@@ -42,7 +42,7 @@ class HashingTests(TransactionTestCase):
 
 class RegistrationTests(TestCase):
     def register(self, **changes):
-        """Register; the task's arguments as they went to the broker."""
+        """Register; return the arguments of each task that went to the broker."""
         with mock.patch(SEND) as delay, self.captureOnCommitCallbacks(execute=True):
             response = self.client.post(reverse("register"), ANSWERS | changes)
         self.assertRedirects(response, reverse("login"))
@@ -79,7 +79,7 @@ class RegistrationTests(TestCase):
         words = {"new_password1": "staple battery 7", "new_password2": "staple battery 7"}
         self.assertRedirects(self.client.post(page.redirect_chain[-1][0], words), reverse("login"))
         self.assertTrue(self.client.login(username="ada", password="staple battery 7"))
-        self.assertContains(self.client.get(self.link()), "used already")
+        self.assertContains(self.client.get(self.link()), "has been used already")
 
     def test_the_admin_adds_more_than_one_user(self):
         self.client.force_login(User.objects.create_superuser("root", "root@example.com", "x"))
@@ -133,7 +133,7 @@ class RegistrationTests(TestCase):
         self.swept()
         self.assertEqual(len(mail.outbox), 1)
 
-    def test_nobody_comes_back_whom_the_staff_made_inactive(self):
+    def test_a_user_whom_staff_made_inactive_cannot_come_back(self):
         user = self.registered()
         User.objects.update(last_login=timezone.now())
         self.age(requested_at=timezone.now() - timedelta(hours=1))
@@ -162,7 +162,7 @@ class RegistrationTests(TestCase):
         self.assertEqual(len(mail.outbox), 1)
 
     def swept(self):
-        delivery.sweep("worker@here")
+        sweeper.sweep("worker@here")
 
     def resend(self, email="ada@example.com"):
         with mock.patch(SEND) as delay, self.captureOnCommitCallbacks(execute=True):

@@ -1,4 +1,4 @@
-"""What watches over a worker, and what it puts aside."""
+"""The watchdog of a worker, and the messages that a worker puts aside."""
 
 import gc
 import time
@@ -6,22 +6,51 @@ import warnings
 from types import SimpleNamespace
 from unittest import mock
 
-from celery import signals
+from celery import current_app, signals
 from celery.worker import state
 from django.db import OperationalError
 from django.test import SimpleTestCase, TestCase
 
 from operations import put_aside, watchdog
+from operations.consumer import Consumer
 from operations.models import DeafWorker, PutAsideMessage
+from redis_connection import transport
+
+# Seconds without a task, one look before the watchdog ends the worker.
+ALMOST_DEAF = watchdog.IDLE_BEFORE_ASKING + watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL
 
 
 class MemoryTests(SimpleTestCase):
     def test_what_is_there_before_the_processes_are_forked_is_frozen(self):
         self.addCleanup(gc.unfreeze)
         gc.unfreeze()
-        with warnings.catch_warnings(action="ignore"):  # Celery's own receiver misses the worker
+        # Celery's own receiver warns, because there is no worker here.
+        with warnings.catch_warnings(action="ignore"):
             signals.worker_init.send(sender=None)
         self.assertGreater(gc.get_freeze_count(), 10_000)
+
+
+class SilenceTests(SimpleTestCase):
+    """`celery -A config worker` needs no options: see operations/consumer.py."""
+
+    def steps(self, **options) -> set[str]:
+        """Return the names of the steps that a worker with these options takes."""
+        self.addCleanup(setattr, transport, "on_unreadable", transport.on_unreadable)
+        consumer = Consumer(
+            on_task_request=None,
+            app=current_app,
+            pool=mock.Mock(),
+            controller=mock.Mock(),
+            worker_options=options,
+        )
+        return {step.name.rpartition(".")[2] for step in consumer.steps}
+
+    def test_a_worker_sends_nothing_to_other_workers(self):
+        talkative = {"Mingle", "Gossip", "Heart", "Events"}
+        self.assertEqual(self.steps(task_events=False) & talkative, set())
+
+    def test_task_events_can_be_switched_on(self):
+        self.assertIn("Events", self.steps(task_events=True))
 
 
 class WatchdogTests(TestCase):
@@ -33,7 +62,7 @@ class WatchdogTests(TestCase):
         clock = SimpleNamespace(monotonic=lambda: self.now, time=time.time, sleep=time.sleep)
         for patch in (
             mock.patch.object(watchdog, "time", clock),
-            mock.patch.object(watchdog.Watchdog, "waiting", lambda _: self.waits),
+            mock.patch.object(watchdog.Watchdog, "count_waiting_tasks", lambda _: self.waits),
             mock.patch.object(watchdog.connection, "close"),
             mock.patch.object(watchdog.threading, "Timer"),
         ):
@@ -46,36 +75,43 @@ class WatchdogTests(TestCase):
         self.dog = watchdog.Watchdog(consumer)
 
     def watch(self, seconds: float) -> bool:
-        """Let so much time go by; whether the worker ended itself within it."""
+        """Let so many seconds go by; return whether the worker ended itself within them."""
         state.should_stop = None
-        for _ in range(int(seconds / watchdog.TICK)):
-            self.now += watchdog.TICK
+        for _ in range(int(seconds / watchdog.LOOK_INTERVAL)):
+            self.now += watchdog.LOOK_INTERVAL
             self.dog.look()
         return state.should_stop == watchdog.TAKES_NO_TASKS
 
     def request(self, **changes):
         values = {"time_start": None, "time_limits": (None, None)} | changes
         request = mock.Mock(task=SimpleNamespace(time_limit=None), **values)
-        self.addCleanup(lambda: request)  # Celery's sets hold it weakly
+        # Celery's sets hold requests weakly, so the test keeps this one until its end.
+        self.addCleanup(lambda: request)
         return request
 
     def test_a_worker_that_takes_nothing_ends_itself(self):
         with self.assertLogs(watchdog.logger, "CRITICAL") as logs:
-            self.assertTrue(self.watch(watchdog.QUIET + watchdog.PATIENCE + watchdog.LOOK_EVERY))
+            self.assertTrue(
+                self.watch(
+                    watchdog.IDLE_BEFORE_ASKING + watchdog.DEAF_AFTER + watchdog.ASK_INTERVAL
+                )
+            )
         self.assertRegex(logs.output[0], "3 tasks wait, and this worker has started none for 2.. s")
         self.assertEqual(len(logs.output), 1)
 
     def test_not_before_tasks_have_waited_for_two_minutes(self):
-        self.assertFalse(self.watch(watchdog.QUIET + watchdog.PATIENCE - watchdog.TICK))
+        self.assertFalse(self.watch(ALMOST_DEAF))
         self.waits = 0
         self.assertFalse(self.watch(3600))
         self.waits = 1
-        self.assertFalse(self.watch(watchdog.PATIENCE - watchdog.TICK))
+        self.assertFalse(self.watch(watchdog.DEAF_AFTER - watchdog.LOOK_INTERVAL))
 
-    def test_one_task_that_is_started_is_enough(self):
-        self.assertFalse(self.watch(watchdog.QUIET + watchdog.PATIENCE - watchdog.TICK))
+    def test_one_task_that_is_started_shows_that_the_worker_is_not_deaf(self):
+        self.assertFalse(self.watch(ALMOST_DEAF))
         state.all_total_count[0] += 1
-        self.assertFalse(self.watch(watchdog.QUIET + watchdog.PATIENCE - watchdog.TICK))
+        self.assertFalse(self.watch(ALMOST_DEAF))
+        with self.assertLogs(watchdog.logger, "CRITICAL"):
+            self.assertTrue(self.watch(2 * watchdog.ASK_INTERVAL), "it started no other one")
 
     def test_a_worker_that_is_busy_is_left_alone(self):
         running = self.request(time_start=time.time())
@@ -91,17 +127,18 @@ class WatchdogTests(TestCase):
         self.assertFalse(self.watch(3600))
 
     def test_a_task_that_nobody_killed_in_time_does_not_make_it_busy(self):
-        limit = 90 + watchdog.LIMIT_SLACK
+        limit = 90 + watchdog.TIME_LIMIT_SLACK
         stuck = self.request(time_start=time.time() - limit - 5)
         state.active_requests.add(stuck)
         state.reserved_requests.add(stuck)
         with self.assertLogs(watchdog.logger, "CRITICAL"):
             self.assertTrue(self.watch(3600))
-        stuck.time_limits = (7200, None)  # one of its own, which is not over
+        # The task has a time limit of its own, which is not over.
+        stuck.time_limits = (7200, None)
         self.assertFalse(self.watch(3600))
 
-    def test_three_times_an_hour_at_most(self):
-        for _ in range(watchdog.AT_MOST):
+    def test_a_worker_ends_itself_three_times_an_hour_at_most(self):
+        for _ in range(watchdog.MAX_ENDS_AN_HOUR):
             with self.assertLogs(watchdog.logger, "CRITICAL"):
                 self.assertTrue(self.watch(3600))
         with self.assertLogs(watchdog.logger, "CRITICAL") as logs:
@@ -112,7 +149,7 @@ class WatchdogTests(TestCase):
         with self.assertLogs(watchdog.logger, "CRITICAL"):
             self.assertTrue(self.watch(3600))
 
-    def test_without_the_database_it_does_not_end(self):
+    def test_without_the_database_the_worker_does_not_end(self):
         away = mock.patch.object(DeafWorker.objects, "filter", side_effect=OperationalError("away"))
         with away, self.assertLogs(watchdog.logger, "ERROR"):
             self.assertFalse(self.watch(3600))
@@ -124,11 +161,11 @@ class PutAsideTests(TestCase):
             with self.subTest(str(body)[:20]), self.assertLogs(put_aside.logger):
                 put_aside.keep("celery@here", "celery", {"h": 1}, body, "too odd " * 1000)
             row = PutAsideMessage.objects.latest("pk")
-            self.assertLessEqual(len(row.body.encode()), 3 * put_aside.MOST_CHARACTERS)
+            self.assertLessEqual(len(row.body.encode()), 3 * put_aside.MAX_CHARACTERS)
             self.assertNotIn("\0", row.body)
             self.assertLessEqual(len(row.reason), 500)
 
-    def test_without_the_database_the_log_has_it(self):
+    def test_without_the_database_the_message_goes_to_the_log(self):
         away = mock.patch.object(
             PutAsideMessage.objects, "create", side_effect=OperationalError("away")
         )

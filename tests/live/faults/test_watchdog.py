@@ -18,7 +18,13 @@ def start(stage, **settings):
     """A service whose watchdog looks more often, and loses patience sooner."""
     stage.start_redis()
     stage.prepare(**settings)
-    for name, seconds in {"TICK": 1, "QUIET": 3, "LOOK_EVERY": 1, "PATIENCE": PATIENCE}.items():
+    sooner = {
+        "LOOK_INTERVAL": 1,
+        "IDLE_BEFORE_ASKING": 3,
+        "ASK_INTERVAL": 1,
+        "DEAF_AFTER": PATIENCE,
+    }
+    for name, seconds in sooner.items():
         stage.replace_in("operations/watchdog.py", rf"^{name} = .*", f"{name} = {seconds}")
     stage.start()
 
