@@ -132,7 +132,7 @@ class World:
         return package
 
     def pinned(self, names, as_text=False):
-        """Return {name: fields of Trust}: the text in one line, as in dashboards, or a path."""
+        """Return {name: fields of Trust}: one line of text, as dashboards store it, or a path."""
         files = {name: self.pins[name][0] for name in names}
         if as_text:
             files = {name: Path(path).read_text() for name, path in files.items()}

@@ -1,7 +1,7 @@
 """Programs side by side: their output line by line, and an end that leaves nothing behind.
 
 honcho does this for Procfiles, and was tried. A closed terminal ended honcho and left its programs
-running. With `| head`, honcho itself was left running. Its programs have no standard input, so that a
+running. With `| head`, honcho itself was left running. Its programs have no standard input, so a
 `breakpoint()` in a view fails.
 """
 
