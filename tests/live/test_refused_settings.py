@@ -72,12 +72,12 @@ REFUSED = {
     "CA is not there, with a space": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "no such ca.pem"}),
     "CA is a folder": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "folder"}),
     "CA is empty": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "empty.pem"}),
-    "CA is no certificate": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "garbage.pem"}),
+    "CA is not a certificate": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "garbage.pem"}),
     "CA is a key": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "client.key"}),
     "CA is the text of a key": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": KEY_TEXT}),
     "CA is what a key holds": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "".join(PARTS)}),
     "CA is cut off": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "cut.pem"}),
-    "CA text is no certificate": (
+    "CA text is not a certificate": (
         "REDIS_CA_CERTS",
         {"REDIS_CA_CERTS": "-----BEGIN CERTIFICATE-----\\nnone\\n-----END CERTIFICATE-----"},
     ),
