@@ -36,7 +36,7 @@ class Home:
         (self.home / ".cookiecutterrc").write_text(json.dumps(settings))
 
     def command(self, template, *flags, python=sys.executable, answers=None, private=None):
-        """Return a command line of `cookiecutter --no-input`; `private` values are no answers."""
+        """Return a command line of `cookiecutter --no-input`; `private` holds other values."""
         check_keys(answers or {}, QUESTIONS)
         given = [f"{key}={value}" for key, value in {**(answers or {}), **(private or {})}.items()]
         return [python, "-m", "cookiecutter", "--no-input", *flags, str(template), *given]

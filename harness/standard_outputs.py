@@ -22,8 +22,8 @@ def open_socketpair(_):
 
 
 def open_journal(_):
-    """As systemd makes it: a stream connected to the journal's socket, for writing only."""
-    # Not in the folder of the test, whose path can be too long for a socket.
+    """Open a stream as systemd does: connected to the journal's socket, for writing only."""
+    # The socket is not in the test's folder, whose path can be too long for a socket.
     with (
         tempfile.TemporaryDirectory() as folder,
         socket.socket(socket.AF_UNIX) as listener,
@@ -37,7 +37,7 @@ def open_journal(_):
         return ours.detach(), stream.detach()
 
 
-# {kind: what opens it, and returns the reader's end, None for a file, and the program's}
+# {kind: a function that returns the reader's end, or None for a file, and the program's end}
 KINDS = {
     "> file": open_file,
     ">> file": open_file_to_append,
@@ -49,9 +49,9 @@ KINDS = {
 
 
 class StandardOutput:
-    """`fd` is for the program; `text()` is what has arrived. A context manager that closes both.
+    """A standard output. `fd` is for the program, `text()` is what has arrived.
 
-    Whatever is no file is read from `read()` on.
+    This is a context manager, which closes both ends. What is not a file is read from `read()` on.
     """
 
     def __init__(self, kind, folder):
@@ -81,18 +81,18 @@ class StandardOutput:
             self.fd = None
 
     def close_reader(self):
-        """Nobody reads any more, and nobody will."""
+        """Close the reader's end, so that nobody can read any more."""
         os.close(self._reader)
         self._reader = None
 
     def read(self, bytes_a_second=None):
-        """Read it from now on, in a thread."""
+        """Read from now on, in a thread."""
         if self._reader is not None and not self._thread:
             self._thread = threading.Thread(target=self._read, args=[bytes_a_second], daemon=True)
             self._thread.start()
 
     def text(self):
-        """What has arrived, without the carriage returns that a terminal adds."""
+        """Return what has arrived, without the carriage returns that a terminal adds."""
         data = self.path.read_bytes() if self._reader is None else b"".join(self._pieces)
         return data.decode(errors="replace").replace("\r\n", "\n")
 
@@ -101,7 +101,7 @@ class StandardOutput:
             try:
                 piece = os.read(self._reader, 2**14)
             except OSError:
-                return  # a terminal whose program has ended
+                return  # The program of this terminal has ended.
             if not piece:
                 return
             self._pieces.append(piece)

@@ -192,7 +192,7 @@ def branches(text, keys, others):
 def unproven(rows, left_out):
     """Return the rows that no live test runs, and that have no sentence that says why."""
     known = [key for key in left_out if key in rows]
-    return [f"{key} is no row" for key in left_out if key not in rows] + [
+    return [f"{key} is not a row" for key in left_out if key not in rows] + [
         f"{key} is not live-tested, for no reason" for key in known if len(left_out[key]) < 20
     ]
 
@@ -527,7 +527,7 @@ def test_the_page_says_which_rows_are_live_tested_and_why_others_are_not():
     [
         ({"upstash": ""}, "upstash is not live-tested, for no reason"),
         ({"upstash": "no"}, "upstash is not live-tested, for no reason"),
-        ({"no_such_row": "There is no server to stand in for it."}, "no_such_row is no row"),
+        ({"no_such_row": "There is no server to stand in for it."}, "no_such_row is not a row"),
     ],
 )
 def test_a_row_left_out_without_a_reason_is_noticed(left_out, problem):

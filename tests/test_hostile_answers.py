@@ -714,7 +714,7 @@ WRONG = {
         "it does not say what to answer",
     ),
     "no reason is given": ("pre_gen", REFUSING + "return 1", BAD_NAME, "no refusal"),
-    "the reason is no sentence": (
+    "the reason is not a sentence": (
         "pre_gen",
         REFUSING + "return reported([text[:-1] for text in found])",
         BAD_NAME,

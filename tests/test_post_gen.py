@@ -199,7 +199,12 @@ RED = {
         "stopwaitsecs=7\nstopwaitsecs=8",
         "supervisord.conf cannot be parsed: While",
     ),
-    "stopwaitsecs is no number": (CONF, "=18", "=soon", "supervisord.conf cannot be parsed: inv"),
+    "stopwaitsecs is not a number": (
+        CONF,
+        "=18",
+        "=soon",
+        "supervisord.conf cannot be parsed: inv",
+    ),
     "a program has another name": (
         CONF,
         "[program:django]",
@@ -352,14 +357,18 @@ KEY = "key: SECRET_KEY\n        generateValue: true"
 RENDER_RED = {
     "it is not YAML": ("services:", "services: [", "cannot be parsed: while parsing"),
     "it is empty": (None, "", "an entry of file is not a mapping."),
-    "services are no list": (None, "services: {}\n", "file: services is {}, not list."),
+    "services are not a list": (None, "services: {}\n", "file: services is {}, not list."),
     "services are missing": ("services:", "x:", "file has no services."),
     "the file has another key": (
         "databases:",
         "previews: {}\ndatabases:",
         "file must not have pre",
     ),
-    "a service is no mapping": ("services:", "services:\n  - web", "a service of type None: write"),
+    "a service is not a mapping": (
+        "services:",
+        "services:\n  - web",
+        "a service of type None: write",
+    ),
     "a service has no type": ("- type: worker", "- plan: x", "a service of type None: write web"),
     "Redis has its old type": (
         "- type: keyvalue",

@@ -322,7 +322,7 @@ def example_statements(text):
     for what, value in {
         "label": label,
         "url_form": url_form,
-        "url_env": one(r"^(\w+)=\n# Wins over \1;", text),
+        "url_env": one(r"^(\w+)=\n# CELERY_BROKER_URL wins over \1\.$", text),
         "cert_strictness": values["REDIS_CERT_REQS"],
         **{name: values[name] for name in SETTINGS},
     }.items():

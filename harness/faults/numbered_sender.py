@@ -1,6 +1,6 @@
 """Put into a copy of the service as numbered/sender.py: `.delay()` for each line of its stdin.
 
-A line is JSON: [task, [number, ...], keywords, options]; the answer is [accepted numbers, errors].
+A line is JSON: [task, [number, ...], keywords, options]. The answer is [accepted numbers, errors].
 """
 
 import json

@@ -32,5 +32,5 @@ def can_consume(self):
     return not DEAF.exists() and hears(self)
 
 
-# A worker that fetches nothing while that file exists, and knows no reason.
+# While that file exists, the worker fetches nothing and knows no reason.
 hears, virtual.QoS.can_consume = virtual.QoS.can_consume, can_consume

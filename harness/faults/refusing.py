@@ -1,6 +1,6 @@
-"""Redis servers that answer and refuse, each a context: the server is well again when it is left.
+"""Redis servers that answer but refuse. At the end of its context each server is well again.
 
-`OPTIONS` are what a kind needs when the server is started.
+`OPTIONS` are the options that a kind needs when its server is started.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import time
 
 from harness.processes import free_port, wait_until
 
-# A server that loads answers once in so many bytes of its file: here after each key.
+# A server that loads its data answers once in so many bytes, here after each key.
 OPTIONS = {
     "loading": [
         "enable-debug-command yes",
@@ -21,7 +21,7 @@ OPTIONS = {
 
 @contextlib.contextmanager
 def memory_full(server):
-    """OOM: writes are refused; what waits can be fetched and not be kept."""
+    """OOM: writes are refused. What waits can be fetched, but not kept."""
     server.command("CONFIG", "SET", "maxmemory", "100kb")
     yield
     server.command("CONFIG", "SET", "maxmemory", "0")
@@ -29,7 +29,7 @@ def memory_full(server):
 
 @contextlib.contextmanager
 def read_only_replica(server):
-    """READONLY: it became the replica of a server that cannot be reached."""
+    """READONLY: the server is now the replica of one that cannot be reached."""
     server.command("REPLICAOF", "127.0.0.1", free_port())
     yield
     server.command("REPLICAOF", "NO", "ONE")
@@ -37,7 +37,7 @@ def read_only_replica(server):
 
 @contextlib.contextmanager
 def too_few_replicas(server):
-    """NOREPLICAS: it waits for replicas before it writes."""
+    """NOREPLICAS: the server wants replicas before it writes."""
     server.command("CONFIG", "SET", "min-replicas-to-write", "1")
     yield
     server.command("CONFIG", "SET", "min-replicas-to-write", "0")
@@ -45,7 +45,7 @@ def too_few_replicas(server):
 
 @contextlib.contextmanager
 def cannot_save(server):
-    """MISCONF: the last attempt to save failed, here for a folder that is in the way."""
+    """MISCONF: the last attempt to save failed, here because a folder is in the way."""
     in_the_way = server.socket.parent / "dump.rdb"
     (in_the_way / "something").mkdir(parents=True)
     server.command("CONFIG", "SET", "save", "3600 1000000")
@@ -75,7 +75,7 @@ def reading_only(server):
 
 @contextlib.contextmanager
 def loading(server, seconds=40):
-    """LOADING: it reads its data, slowly."""
+    """LOADING: the server reads its data, slowly."""
     server.command("CONFIG", "SET", "key-load-delay", "0")
     count = 1000
     for number in range(count):
@@ -94,7 +94,7 @@ def loading(server, seconds=40):
 
 
 def _save(server, status):
-    """Let it save, until that has ended so."""
+    """Let the server save until that ends in the wanted state."""
 
     def ended():
         info = server.command("INFO", "persistence")

@@ -1,6 +1,6 @@
-"""A service of its own for a test that does it harm: numbered tasks, mails, and what came of them.
+"""A service for a test that does it harm: numbered tasks, mails, and what becomes of them.
 
-A number that `send()` returns was accepted by `.delay()`; `wait_done()` says when it was done.
+`send()` returns the numbers that `.delay()` accepted. `wait_done()` waits until they are done.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ from harness.processes import Failed, processes, wait_until
 from harness.redis_server import RedisServer
 
 HERE = Path(__file__).parent
-# Promised is a third of it: these are orders of magnitude on a machine that others use too.
+# Three times what is promised, because other work may use the machine at the same time.
 CONSUMES_AGAIN = 3 * 45  # seconds
-# What tests ask for themselves.
+# The pages that tests themselves ask for.
 OUTSIDE = re.compile(r'"GET /(healthz|readyz) |Service Unavailable: /readyz')
 
 
 class Stage:
-    """One service and one Redis; a context manager that ends them and what else it started."""
+    """One service and one Redis. This context manager ends them and all else that it started."""
 
     def __init__(self, folder, build, certificates):
-        """`build` is a Deployment; nothing is started yet."""
+        """`build` is a Deployment. Nothing is started yet."""
         self.folder = folder
         self.certificates = certificates
         self._build = build
@@ -54,13 +54,13 @@ class Stage:
         self._stack.close()
 
     def add(self, context):
-        """Enter a context that is left with the stage."""
+        """Enter a context that ends with the stage."""
         return self._stack.enter_context(context)
 
     # Its parts
 
     def start_redis(self, **options):
-        """A redis-server over TLS; the first one is `server`."""
+        """Start a redis-server with TLS. The first one is `server`."""
         options.setdefault("password", PASSWORD)
         server = RedisServer(self.certificates.of_public, **options)
         server.start()
@@ -69,7 +69,7 @@ class Stage:
         return server
 
     def prepare(self, url=None, **settings):
-        """A copy of the project with the numbered tasks in it, and its environment."""
+        """Make a copy of the project with the numbered tasks in it, and its environment."""
         self.place = self._build.copy(self.folder)
         self.project = self.place.project
         app = self.project.path / "numbered"
@@ -82,7 +82,7 @@ class Stage:
         self.numbered.mkdir()
         self.database = self.folder / DATABASE
         self.mailbox = Mailbox(self.folder / "mail")
-        # The same for every start: those of one service, again and again.
+        # The settings stay the same at every start, as those of one service do.
         self.settings = {
             "DATABASE_URL": f"sqlite:///{self.database}",
             "SECRET_KEY": secrets.token_urlsafe(40),
@@ -94,7 +94,7 @@ class Stage:
         self.place.configure(self.url, **self.settings)
 
     def start(self, *, ready=True, **options):
-        """Start the service, once more if it was stopped; a new one is prepared with `options`."""
+        """Start the service, again if it was stopped. A new one is prepared with `options`."""
         if self.place is None:
             self.prepare(**options)
         self.service = self.place.start(self.url, **self.settings)
@@ -110,20 +110,20 @@ class Stage:
         path.write_text(f"{path.read_text()}\n{text}\n")
 
     def replace_in(self, name, pattern, text):
-        """Replace what a regular expression finds in a file of the project, once at least."""
+        """Replace what a regular expression finds in a file of the project, at least once."""
         path = self.project.path / name
         changed, count = re.subn(pattern, text, path.read_text(), flags=re.MULTILINE)
         assert count, f"{pattern} is not in {name}"
         path.write_text(changed)
 
     def sweep_often(self):
-        """Let beat send housekeeping every 10 s: a test has no 120."""
+        """Let beat send housekeeping every 10 s, because a test has no time for 120."""
         self.append_to("settings.py", 'CELERY_BEAT_SCHEDULE["housekeeping"]["schedule"] = 10')
 
     # Tasks
 
     def send(self, count=1, *, task="numbered", seconds=0, **options):
-        """`.delay()` so many tasks that take so long; the numbers of those that were accepted."""
+        """Send so many tasks that take so long; return the numbers of those that were accepted."""
         numbers = list(range(self._numbers + 1, self._numbers + count + 1))
         self._numbers += count
         keywords = {"seconds": seconds} if seconds else {}
@@ -131,11 +131,11 @@ class Stage:
         return accepted
 
     def started(self):
-        """The numbers of the tasks that began, in order."""
+        """Return the numbers of the tasks that began, in order."""
         return self._numbers_in("started")
 
     def done(self):
-        """The numbers of the tasks that were done, in order; one may be there twice."""
+        """Return the numbers of the tasks that were done, in order. One may be there twice."""
         return self._numbers_in("done")
 
     def wait_started(self, numbers, seconds=30):
@@ -143,7 +143,7 @@ class Stage:
         wait_until(lambda: set(numbers) <= set(self.started()), seconds, f"start of {numbers}")
 
     def wait_done(self, numbers, seconds=CONSUMES_AGAIN):
-        """Wait until all of these are done; the seconds it took."""
+        """Wait until all of these are done; return how many seconds that took."""
         began = time.monotonic()
         while missing := set(numbers) - set(self.done()):
             self.service.check_alive()
@@ -192,24 +192,24 @@ class Stage:
         self._sender.stdin.close()
         self._sender.stdout.close()
 
-    # What one sees of it
+    # What one can see of it
 
     def readyz(self):
-        """(status, {probe: state}) of the readiness page."""
+        """Return (status, {probe: state}) of the readiness page."""
         status, text, _ = self.service.status("/readyz")
         return status, json.loads(text)
 
     def tail(self, count=25):
-        """The last lines of the log that say anything."""
+        """Return the last lines of the log that say anything."""
         lines = [line for line in self.program.output().splitlines() if not OUTSIDE.search(line)]
         return "\n".join(lines[-count:])
 
     def lines(self):
-        """How many lines the service has logged, without those of pages that tests ask for."""
+        """Return how many lines the service has logged, except for pages that tests ask for."""
         return sum(not OUTSIDE.search(line) for line in self.program.output().splitlines())
 
     def pids(self):
-        """{"supervise", "web", "worker"}: the id of each one's main process, or None."""
+        """Return {"supervise", "web" or "worker": the id of its main process, or None}."""
         found = {"supervise": self.program.pid, "web": None, "worker": None}
         for pid, row in processes().items():
             if row.parent == self.program.pid:
@@ -219,17 +219,17 @@ class Stage:
         return found
 
     def worker_family(self):
-        """The ids of the worker's main process and its children."""
+        """Return the ids of the worker's main process and its children."""
         main = self.pids()["worker"]
         return [pid for pid, row in processes().items() if main in (pid, row.parent)]
 
     def exits_of_worker(self):
-        """The exit statuses of the worker so far, as supervisor has logged them."""
+        """Return the exit statuses of the worker so far, as supervisor has logged them."""
         ends = r"exited: celery_worker \((?:exit status (\d+)|terminated by (\w+))"
         return [code or name for code, name in re.findall(ends, self.program.output())]
 
     def doctor(self):
-        """(exit status, {probe: its state, what it saw and what to do, as one text})."""
+        """Return (exit status, {probe: state, what it saw and what to do, as one text})."""
         status, probes = self.project.doctor()
         return status, {
             name: f"{probe['state']}: {probe['seen']} {probe['fix']}"
@@ -237,22 +237,22 @@ class Stage:
         }
 
     def key(self, name):
-        """What a queue or another key of Celery is called in Redis."""
+        """Return the name in Redis of a queue or another key of Celery."""
         return "{" + self.project.slug + "}:" + name
 
     def unacknowledged(self):
-        """How many messages Redis keeps to give them out again."""
+        """Return how many messages Redis keeps to give them out again."""
         return int(self.server.command("HLEN", self.key("unacked")))
 
     def waiting(self):
-        """How many messages wait in the default queue, of any priority."""
+        """Return how many messages of any priority wait in the default queue."""
         keys = [self.key("celery" + step) for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")]
         return sum(int(self.server.command("LLEN", key)) for key in keys)
 
     # The database
 
     def sql(self, statement, *values):
-        """Run one statement in the service's database; its rows."""
+        """Run one statement in the service's database; return its rows."""
         with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as database, database:
             return database.execute(statement, values).fetchall()
 
@@ -262,19 +262,19 @@ class Stage:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def register(self, name):
-        """Register through the form; the address that a mail is promised to."""
+        """Register through the form; return the address that a mail is promised to."""
         address = f"{name}@example.com"
         page = self.service.browser().register(name, address, "correct horse 7")
         assert page.url == "/accounts/login/", page.text
         return address
 
     def wait_ready(self, logged=0, seconds=90):
-        """Wait for the worker's line that it is ready, beyond so many characters of the log."""
+        """Wait for the worker's line that it is ready, after so many characters of the log."""
         ready = re.compile(r"celery@\S+ ready\.")
         wait_until(lambda: ready.search(self.program.output(), logged), seconds, "a ready worker")
 
     def age_promises(self, minutes):
-        """Make every promised e-mail older, and what it waits for earlier, instead of waiting."""
+        """Make every promised e-mail older and due earlier, instead of waiting."""
         self.sql(
             "UPDATE authentication_verificationemail SET"
             " requested_at = datetime(requested_at, ?), due_at = datetime(due_at, ?)"
@@ -285,7 +285,7 @@ class Stage:
 
 @contextlib.contextmanager
 def stalled(server):
-    """The server neither answers nor closes anything."""
+    """Stall the server: it neither answers nor closes anything."""
     os.kill(server.pid, signal.SIGSTOP)
     try:
         yield

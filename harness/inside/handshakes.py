@@ -1,4 +1,4 @@
-"""Run by any Python, without a package of anybody: who is accepted by redis_connection/context.py.
+"""Run by any Python, without other packages: whom redis_connection/context.py accepts.
 
 Its one argument is a JSON file:
 
@@ -33,9 +33,9 @@ def server_context(chain, key, version):
 
 
 def in_memory(client, server, host):
-    """(why the client refused, what the server was sent), of both in one thread.
+    """Return (why the client refused, what the server was sent); both run in one thread.
 
-    A client that refused sends its line nevertheless: it must not be able to.
+    A client that refused tries to send its line all the same, and must not be able to.
     """
     for_server, for_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     near = client.wrap_bio(for_client, for_server, server_hostname=host)
@@ -53,7 +53,7 @@ def in_memory(client, server, host):
 
 
 def shake(near, far):
-    """Let both do their handshake; return why the near one has refused, or nothing."""
+    """Let both sides do their handshake; return why the near side refused, or nothing."""
     for _ in range(9):
         try:
             near.do_handshake()
@@ -79,7 +79,7 @@ def read_of(far):
 
 
 def over_socket(wrap, server, host, pool):
-    """The same on loopback, where `wrap` makes the client's socket."""
+    """Return the same over loopback, where `wrap` makes the client's socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         served = pool.submit(serve, listener, server)
         refused = ""
@@ -130,7 +130,7 @@ class Matrix:
         return over_socket(wrap, server, self.given["host"], self.pool)
 
     def accepted_by(self, trusts):
-        """{server: the ways in which it was accepted}, without those that never were."""
+        """Return {server: the ways in which it was accepted}, without servers that never were."""
         found = {}
         for (name, version), server in self.servers.items():
             for cert_reqs, trust in trusts.items():
@@ -171,7 +171,7 @@ def main():
     with open(sys.argv[1]) as file:
         given = json.load(file)
     sys.path.insert(0, given["package"])
-    # The package itself is a docstring only, and neither of the two needs another one.
+    # The package's __init__ is a docstring only, and neither of the two modules needs another.
     from redis_connection import context
 
     with ThreadPoolExecutor(1) as pool:

@@ -1,7 +1,7 @@
 """Run by a service's Python in its folder: how each of its clients connects.
 
-Prints {client: {option: value}} as JSON, after each of them has been answered by the server. With
-"write" only the broker is asked, in both directions.
+It prints {client: {option: value}} as JSON after the server has answered each client. With "write"
+only the broker is asked, in both directions.
 """
 
 import json
@@ -20,30 +20,30 @@ readiness = import_module("operations.readiness")
 diagnosis = import_module("redis_connection.diagnosis")
 settings = import_module("django.conf").settings
 
-# Of the context that the socket was wrapped in.
+# These are attributes of the SSL context of the socket.
 OF_CONTEXTS = ("verify_mode", "check_hostname", "minimum_version", "verify_flags", "get_ca_certs")
 
 
 def words(value):
-    """As JSON, and equal for equal values."""
+    """Return the value as JSON, equal for equal values."""
     return sorted(map(repr, value.items())) if isinstance(value, dict) else repr(value)
 
 
 def of_context(sock):
-    """What the socket is encrypted with; nothing if it is not."""
+    """Return what the socket is encrypted with, or nothing if it is not."""
     context = getattr(sock, "context", None)
     found = {name: getattr(context, name) for name in OF_CONTEXTS} if context else {}
     return {name: words(value() if callable(value) else value) for name, value in found.items()}
 
 
 def class_of(connection):
-    """The class by which it connects: kombu makes a nameless one of it for what it waits for."""
+    """Return the class that connects. kombu derives a class without a name from it for channels."""
     modules = (each.__module__ for each in type(connection).mro())
     return next(module for module in modules if not module.startswith("kombu."))
 
 
 def connects(pool):
-    """What a connection of the pool is made with, once the server has answered on it."""
+    """Return the options of a connection of the pool after the server has answered on it."""
     connection = pool.make_connection()
     connection.connect()
     connection.send_command("PING")

@@ -1,6 +1,6 @@
 """Run by a service's Python in its folder: who is accepted with which pin.
 
-Its last argument is JSON, {"urls": {server: URL}, "pins": {pin: PEM file}}; it prints
+Its last argument is JSON, {"urls": {server: URL}, "pins": {pin: PEM file}}. It prints
 {pin: {server: {"celery": "", "redis-py": "why not"}}}.
 """
 
@@ -32,7 +32,7 @@ def policy_of(url, pin):
 
 def by_celery(policy):
     with Connection(policy.url, ssl=policy.celery()) as connection:
-        # Which makes a channel, and that sends a PING; connect() would try twice, 2 s apart.
+        # This makes a channel, which sends a PING. connect() would try twice, 2 s apart.
         connection.transport.establish_connection()
 
 

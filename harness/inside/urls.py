@@ -1,8 +1,8 @@
 """Run by a service's Python in its folder, with a seed: many URLs, read.
 
-Prints counts and whatever went wrong as JSON. With a fault as third word the service is worse than
-it is, which shows that this script would find it: "leaky" refusals quote the URL, to "careless"
-every host is private, "literal" decodes no password, "lenient" does not verify.
+It prints counts and whatever went wrong as JSON. With a fault as third word the service is made
+worse, to show that this script would find it: "leaky" refusals quote the URL, for "careless" every
+host is private, "literal" decodes no password, and "lenient" does not verify.
 """
 
 import json
@@ -28,11 +28,11 @@ TRIES = 8000
 SECRET = "Zq7SECRETzX"
 FRAGMENTS = [SECRET[i : i + 4].lower() for i in range(len(SECRET) - 3)]
 DEFAULTS = {"REDIS_CERT_REQS": "required", "REDIS_CHECK_HOSTNAME": "true", "REDIS_DATABASES": "16"}
-# Of the hosts below, those that may be reached without TLS.
+# These of the hosts below may be reached without TLS.
 PRIVATE = {"h", "localhost", "10.0.0.1", "::1", "fd00::1", "x.internal", "h.internal"}
 PRIVATE |= {"h_x", "xn--a"}
 
-# Usual parts first: they are drawn more often.
+# Usual parts come first, and are drawn more often.
 SCHEMES = ["rediss", "redis", "valkeys", "valkey"]
 ODD_SCHEMES = ["REDIS", "Rediss", "redis+ssl", "unix", "sentinel", "reddis", "http", "rediss ", ""]
 HOSTS = ["h", "localhost", "h.example.com", "10.0.0.1", "8.8.8.8", "[::1]", "x.internal"]
@@ -65,7 +65,7 @@ draw = random.Random(int(seed))
 
 
 def one_of(usual, odd):
-    """Mostly a usual part: a URL with many odd ones is refused for the first."""
+    """Return mostly a usual part, because the first odd part already gets a URL refused."""
     return draw.choice(odd if draw.random() < 0.15 else usual)
 
 
@@ -75,7 +75,7 @@ def inserted(text, parts):
 
 
 def a_password():
-    """The password as it stands in the URL, and as it is meant: None if that is not known."""
+    """Return the password as it stands in the URL, and as it is meant (None if not known)."""
     text = SECRET
     if draw.random() < 0.5:
         text = inserted(inserted(text, TYPED), TYPED)
@@ -86,7 +86,7 @@ def a_password():
 
 
 def a_url():
-    """The URL, and the password as it is meant."""
+    """Return the URL, and the password as it is meant."""
     password, meant = a_password()
     account = f"{one_of(['', 'u', 'default'], ['u@x', 'u%3A', 'u%20ü'])}:{password}@"
     if draw.random() < 0.1:
@@ -122,7 +122,7 @@ def problems_of_policy(policy, given, meant, production):
     redis_py = tuple(client.get(name) for name in ("host", "port", "username", "password"))
     mine = [parts.hostname, parts.port, parts.username, parts.password]
     mine = tuple(unquote(part) if isinstance(part, str) else part for part in mine)
-    # "" and None are the same to all of them, and Redis's port is 6379 to all of them.
+    # All clients treat "" and None alike, and take 6379 as Redis's default port.
     if len({tuple(part or None for part in read) for read in (mine, celery, redis_py)}) != 1:
         yield f"kombu, redis-py and read_url differ: {celery}, {redis_py}, {mine}"
     if meant is not None and redis_py[3] != meant:

@@ -18,12 +18,12 @@ pytest.register_assert_rewrite("harness.impostors", "harness.journey")
 
 
 def pytest_sessionstart():
-    # A run that is ended must end what it started, and fixtures do that only for exceptions.
+    # A run that is ended must end what it started, and fixtures do that only after exceptions.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
-    # The fast tests first.
+    # The fast tests run first.
     items.sort(key=lambda item: item.get_closest_marker("live") is not None)
 
 
@@ -34,7 +34,7 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def venv(tmp_path_factory):
-    """venv(python) -> Venv, one a session for each Python; this one's by default."""
+    """venv(python) -> Venv, one in a session for each Python, by default the running one."""
     made = {}
 
     def venv(python=sys.executable):
@@ -62,7 +62,7 @@ def deployment(tmp_path_factory, certificates, venv):
 
 @pytest.fixture(scope="session", params=pythons.OTHERS)
 def other_python(request):
-    """The path of each other Python of this machine in turn."""
+    """The path of each other Python of this machine, one after the other."""
     if request.param not in pythons.others():
         pytest.skip(f"NOT TESTED: Python {request.param} is not on this machine")
     return pythons.others()[request.param]
@@ -70,7 +70,7 @@ def other_python(request):
 
 @pytest.fixture(scope="session")
 def server_program():
-    """Skips the test if no server could be started."""
+    """Skip the test if the machine has no server program."""
     if find_server() is None:
         pytest.skip(f"NOT TESTED: {INSTALL}")
 
@@ -95,7 +95,7 @@ def redis_server(server_program):
 
 @pytest.fixture
 def impostor(redis_server, certificates):
-    """impostor(kind) -> (TLSFront, RedisServer): a server that lets everybody in, and counts."""
+    """impostor(kind) -> (TLSFront, RedisServer): a front that counts, and an open server."""
     with ExitStack() as stack:
 
         def start(kind):
@@ -109,7 +109,7 @@ def impostor(redis_server, certificates):
 
 @pytest.fixture
 def running():
-    """running(service): end it after the test, with whatever is left of it."""
+    """running(service): after the test, end the service and whatever is left of it."""
     with ExitStack() as stack:
 
         def note(service):
@@ -121,7 +121,7 @@ def running():
 
 @pytest.fixture(autouse=True)
 def no_leftovers(tmp_path_factory):
-    """No process of a test may stay."""
+    """Assert that no process of a test stays."""
     with nothing_left_in(tmp_path_factory.getbasetemp()):
         yield
 

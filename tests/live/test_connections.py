@@ -1,4 +1,4 @@
-"""The connections to Redis that a whole service holds: no more than its budget."""
+"""A whole service holds no more connections to Redis than its budget."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +13,10 @@ from harness.deployments import Venv
 from harness.processes import wait_until
 
 pytestmark = pytest.mark.live
-LOOK = 5  # seconds under load, without and with `celery inspect`
-ROOM = 2  # connections that the budget has over what the service holds
-MOST = 12  # connections in the budget of a service without results
-PATIENCE = 3 * 8  # seconds; a web request is promised an end of `.delay()` within 8
+LOOK = 5  # Seconds under load, without and with `celery inspect`.
+ROOM = 2  # The connections of the budget that the service itself does not hold.
+MOST = 12  # The budget of a service without results, in connections.
+PATIENCE = 3 * 8  # Seconds. In a web request `.delay()` is promised to end within 8.
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def stack(kind):
 
 
 def budget_of(stack):
-    """What `check --deploy` compares with the plan's limit (W004)."""
+    """Return the number that `check --deploy` compares with the plan's limit (W004)."""
     code = "from operations.checks import connections; print(connections())"
     done = stack.project.manage("shell", "--no-imports", "--command", code)
     return int(done.stdout)
@@ -58,25 +58,25 @@ def test_a_service_under_load_stays_within_its_budget(stack, results):
 
 
 def refused_at(stack, limit):
-    """How many connections Redis refuses at this limit, of the service, a doctor and inspect."""
+    """Return how many connections of service, doctor and inspect Redis refuses at this limit."""
     stack.redis.command("CONFIG", "SET", "maxclients", limit)
     stack.start_and_wait()
     with Load(stack) as load:
         wait_until(lambda: load.sent > 100, 60, "load")
         inspected = stack.project.run("celery -A config inspect ping --timeout 3")
         doctor, _ = stack.project.doctor()
-    stack.stop_as_a_platform()  # or there may be no connection left to ask on
+    stack.stop_as_a_platform()  # Otherwise there may be no connection left to ask on.
     refused = int(re.search(r"rejected_connections:(\d+)", stack.redis.command("INFO", "stats"))[1])
     return refused, load.failed, inspected.returncode, doctor
 
 
 def test_at_the_limit_of_the_plan_neither_doctor_nor_inspect_is_refused(stack):
-    # One more, on which this test asks Redis.
+    # One more connection is for this test, which asks Redis.
     assert refused_at(stack, budget_of(stack) + 1) == (0, 0, 0, 0)
 
 
 def test_a_smaller_plan_refuses_some(stack):
-    """The proof that the test above can go red, and that the budget is no luxury."""
+    """This proves that the test above can go red, and that the budget is needed."""
     refused, *_ = refused_at(stack, budget_of(stack) - 3)
     assert refused > 0
 

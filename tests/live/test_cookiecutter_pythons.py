@@ -1,4 +1,4 @@
-"""Cookiecutter itself under every Python it may run on, which also runs the hooks."""
+"""Cookiecutter under every Python that it may run on. The same Python runs the hooks."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from harness.processes import Failed, Program, run
 from harness.pythons import RUNNING, SUPPORTED, find
 
 pytestmark = pytest.mark.live
-# A service needs 3.11, cookiecutter does not.
+# A service needs Python 3.11, but cookiecutter does not.
 OTHERS = [version for version in ("3.10", *SUPPORTED) if version != RUNNING]
 SECONDS = 300
 
@@ -26,7 +26,7 @@ def requirement():
 
 
 def environment(version, folder):
-    """The path of that Python in a virtual environment with cookiecutter, made in the folder."""
+    """Make a virtual environment with cookiecutter in the folder; return its Python's path."""
     python = find(version)
     if python is None:
         pytest.skip(f"NOT TESTED: Python {version} is not on this machine")

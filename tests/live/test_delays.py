@@ -14,12 +14,12 @@ from harness.processes import Failed
 pytestmark = pytest.mark.live
 LINE = "threads = 4\n"
 THREADS = 16
-PROMISE = 8  # seconds; printed at the end of the run
+PROMISE = 8  # Seconds, printed at the end of the run.
 PATIENCE = 3 * PROMISE
 
 
 class Slowest:
-    """What was seen, for the end of the run."""
+    """The slowest times, printed at the end of the run."""
 
     def __init__(self):
         self.seconds = {}
@@ -59,7 +59,7 @@ def wait_for(sender, line):
 
 @pytest.fixture(scope="module")
 def waited(server_program, deployment, certificates, slowest, tmp_path_factory):
-    """{outage: [(seconds, error), ...] of all threads}; all outages at once."""
+    """{outage: [(seconds, error), ...] of all threads}. All outages happen at the same time."""
     place = deployment("self_hosted").copy(tmp_path_factory.mktemp("threads"))
     conf = place.project.path / "gunicorn.conf.py"
     text = conf.read_text()

@@ -1,4 +1,4 @@
-"""script/demo from a clean copy of the checkout, and that it fails when its claims are not true."""
+"""script/demo runs from a clean copy of the checkout, and fails when its claims are not true."""
 
 import os
 import re
@@ -57,7 +57,7 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def checkout():
-    """A copy of this checkout; its path is short, for Unix sockets."""
+    """A copy of this checkout. Its path is short enough for Unix sockets."""
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
         ignored = shutil.ignore_patterns(*NOT_COPIED)
         yield Path(shutil.copytree(ROOT, Path(folder).resolve() / "checkout", ignore=ignored))
@@ -65,7 +65,7 @@ def checkout():
 
 @pytest.fixture
 def environment(checkout):
-    """For the demo: no service's settings, and temporary files where leftovers are looked for."""
+    """The demo's environment: no settings of a service, and a temporary folder of its own."""
     temporary = checkout.with_name("tmp")
     temporary.mkdir(exist_ok=True)
     yield {
@@ -90,7 +90,7 @@ def test_the_demo_runs_until_ctrl_c(checkout, environment, tmp_path):
     try:
         program.wait_for(r"^It is running: http://localhost:\d+/", 600)
         assert len(at_work_in(checkout.parent)) > 5
-        # To the foreground process group, as a terminal does.
+        # The signal goes to the foreground process group, as from a terminal.
         os.killpg(program.pid, signal.SIGINT)
         assert program.wait(60) == 0
     finally:

@@ -27,7 +27,7 @@ from harness.service import Service
 
 pytestmark = pytest.mark.live
 KNOWN = runpy.run_path(str(SERVICE / "redis_connection" / "hints.py"))
-# Each alternative of a pattern by itself.
+# Each alternative of a pattern stands by itself.
 CAUSES = {part: hint.text for hint in KNOWN["HINTS"] for part in hint.pattern.split("|")}
 WAY = ["resolve", "connect", "handshake", "auth", "ping"]
 SERVER = ["eviction", "memory", "connections", "redis db", "write", "results"]
@@ -39,7 +39,7 @@ PROBES = [*WAY, *SERVER, *TASKS]
 class Case:
     """How to provoke a cause, and what the doctor must say: which probe, its state and the fix.
 
-    `cause` is the pattern's part in CAUSES, if the fix comes from there.
+    `cause` is the part of a pattern in CAUSES, if the fix comes from there.
     """
 
     provoke: object
@@ -82,7 +82,7 @@ class World:
         return self.stack.enter_context(RedisServer(certificate, **options))
 
     def as_ada(self, rights):
-        """The URL of a server for a user with these rights."""
+        """Return the URL of a server for a user with these rights."""
         server = self.redis(password=None, extra=[f"user ada on >pw ~* &* {rights}"])
         return server.url().replace("://", "://ada:pw@")
 
@@ -92,17 +92,17 @@ class World:
         self.settings["REDIS_CLIENT_KEY"] = str(certificate.key)
 
     def asking(self, *extra):
-        """The URL of a server that asks for a client certificate."""
+        """Return the URL of a server that asks for a client certificate."""
         ca = f"tls-ca-cert-file {self.own.pem}"
         return self.redis(extra=[ca, "tls-auth-clients yes", *extra]).url()
 
     def silent(self, backlog=None):
-        """The address of a port that says nothing; with `backlog` 0 soon not even to a SYN."""
+        """Return the address of a silent port. With `backlog` 0 it soon answers no SYN either."""
         listener = self.stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=backlog))
         return listener.getsockname()
 
     def speaking(self, words, context=None):
-        """The port of a server that reads once, says this and ends the connection."""
+        """Return the port of a server that reads once, says this and ends the connection."""
         listener = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
         def serve():
@@ -118,7 +118,7 @@ class World:
                         sock.close()
 
         threading.Thread(target=serve, daemon=True).start()
-        # Wakes accept(), which closing the socket would not.
+        # This wakes accept(), which closing the socket would not do.
         self.stack.callback(listener.shutdown, socket.SHUT_RDWR)
         return listener.getsockname()[1]
 
@@ -192,7 +192,7 @@ def the_ca_between_is_not_sent(world):
 
 @case("handshake", "self-signed certificate in")
 def no_ca_given(world):
-    """As a server with a chain that ends in its own CA looks to who does not know that CA."""
+    """A server's chain ends in its own CA, which the client does not know."""
     world.settings["REDIS_CA_CERTS"] = None
     leaf = world.certificates.of_own
     chain = leaf.chain.with_name("chain-with-root.pem")
@@ -291,13 +291,13 @@ def client_certificate_for_servers_only(world):
 
 @case("handshake", "_CERTIFICATE", seen="BAD_CERTIFICATE")
 def client_certificate_that_is_revoked(world):
-    """As OpenSSL would say it: a fatal alert, number 42."""
+    """The server sends OpenSSL's fatal alert number 42."""
     return f"rediss://:pw@localhost:{world.speaking(bytes.fromhex('1503030002022a'))}/0"
 
 
 @case("handshake", KNOWN["PLAINTEXT"], seen="plain text, not encrypted", state="warn")
 def plain_text_to_a_public_host(world):
-    """127.1 is no private name, but an address of this machine."""
+    """127.1 is not a private name, but it is an address of this machine."""
     world.settings["REDIS_ALLOW_PLAINTEXT"] = "127.1"
     return world.redis(None).url("127.1")
 
@@ -333,7 +333,7 @@ def nothing_behind_the_tls_of_a_load_balancer(world):
     return f"rediss://:pw@localhost:{world.speaking(b'', context)}/0"
 
 
-# What servers say that are not here: Redis before 6 and 7, Render's, Upstash's and more
+# Answers of servers that are not here: Redis before 6 and 7, Render's, Upstash's and others
 SAYINGS = {
     "not in the list": ("allowlist", "ERR AUTH failed: Client IP address is not in the allowlist."),
     "missing token": ("AuthenticationError", "WRONGPASS invalid or missing auth token"),
@@ -443,7 +443,7 @@ def no_memory_left(world):
 
 
 def filled(world, part):
-    """The URL of a server whose memory of 4 MB is used to this part."""
+    """Return the URL of a server that uses this part of its 4 MB of memory."""
     server = world.redis(extra=["maxmemory 4mb"])
     numbers = itertools.count()
 
@@ -452,7 +452,7 @@ def filled(world, part):
         used = re.search(r"used_memory:(\d+)", server.command("INFO", "memory"))[1]
         return int(used) > part * 4 * 2**20
 
-    with contextlib.suppress(Failed):  # it takes no more
+    with contextlib.suppress(Failed):  # The server takes no more.
         wait_until(is_filled, 20, "memory is filled", every=0)
     return server.url()
 
@@ -545,7 +545,7 @@ def no_worker_and_no_remote_control(world):
 
 @pytest.fixture(scope="module")
 def place(deployment, tmp_path_factory):
-    """A project of its own: other tests change the settings of the shared one."""
+    """A project of its own, because other tests change the settings of the shared one."""
     if find_server() is None:
         pytest.skip(f"NOT TESTED: {INSTALL}")
     place = deployment("self_hosted").copy(tmp_path_factory.mktemp("doctor"))
@@ -581,7 +581,7 @@ def test_names_the_cause(name, reports):
     assert probe["fix"].startswith(case.fix)
     assert bool(probe["fix"]) == (case.state != "ok")
     assert PASSWORD not in str(probes)
-    # The first failure ends it: at this probe, or at the round trip for want of a worker.
+    # The doctor stops at the first failure: at this probe, or at the round trip without a worker.
     end = case.probe if case.state == "fail" else "round trip"
     assert code == 1
     index = PROBES.index(end)
@@ -591,7 +591,7 @@ def test_names_the_cause(name, reports):
 
 
 def test_every_known_cause_is_provoked():
-    """Those of the next three tests, too."""
+    """The causes of the next three tests are included."""
     by_themselves = {"same slot", "No such file", "No route", "unreachable"}
     assert {case.cause for case in CASES.values()} - {None} == set(CAUSES) - by_themselves
     others = {"TLS", "NOT_TLS", "FULL", "CA_EXPIRED", "PLAINTEXT", "UNKNOWN"}
@@ -599,7 +599,7 @@ def test_every_known_cause_is_provoked():
 
 
 def test_keys_in_several_slots_of_a_cluster(place, certificates, tmp_path):
-    """The owner changed the prefix: a worker would start and die."""
+    """The owner has changed the prefix, so that a worker would start and die."""
     project = place.copy(tmp_path).project
     project.settings = place.project.settings
     change_settings(project, '"{" + SERVICE_NAME + "}:"', 'SERVICE_NAME + ":"')
@@ -612,7 +612,7 @@ def test_keys_in_several_slots_of_a_cluster(place, certificates, tmp_path):
 
 
 def test_a_file_that_goes_while_the_service_runs(place, redis_server, certificates, tmp_path):
-    """As /readyz would log it: at the start it is refused."""
+    """/readyz would log this. At the start such a file is refused."""
     ca = shutil.copy(certificates.own.pem, tmp_path)
     url = redis_server(certificates.of_own).url()
     code = (
@@ -636,7 +636,7 @@ NETWORK = {
     "step, code", [("resolve", ""), ("connect", "EHOSTUNREACH"), ("connect", "ENETUNREACH")]
 )
 def test_a_network_that_leads_nowhere(step, code, place):
-    """As the system's functions say it: not every machine can be made to."""
+    """The error is raised by hand, because not every machine can be made to raise it."""
     function, error, fix = NETWORK[step]
     code = (
         "import errno, os, socket; from unittest import mock; from django.conf import settings;"
@@ -668,7 +668,7 @@ def server(redis_server, certificates):
 @pytest.fixture
 def worker(place, server, running, tmp_path):
     """worker(project, url, ready) -> a worker alone, as a Program that has said it is `ready`."""
-    # It sweeps once when it starts.
+    # A worker sweeps once when it starts.
     swept = r"Task operations.tasks.sweep\[\S+\] succeeded"
 
     def start(project=place.project, url=None, ready=swept):
@@ -687,7 +687,7 @@ def worker(place, server, running, tmp_path):
 
 
 def beat_once(place, server, program):
-    """What beat does: housekeeping, which leaves the heartbeat."""
+    """Do what beat does: send housekeeping, which leaves the heartbeat."""
     code = "from operations.tasks import housekeeping; housekeeping.delay()"
     done = place.project.manage("shell", "-c", code, env={"REDIS_URL": server.url()})
     assert done.returncode == 0, done.stderr
@@ -751,7 +751,7 @@ def test_a_busy_worker_is_not_an_absent_one(place, server, worker):
 def test_the_acl_of_the_page_on_redis_suffices(
     place, redis_server, certificates, running, tmp_path
 ):
-    """For web, worker, beat, doctor and the README's `celery` commands; nothing is refused."""
+    """It is enough for web, worker, beat, doctor and the README's `celery` commands."""
     project = place.project
     readme = (project.path / "README.md").read_text()
     page = (project.path / "docs/redis.md").read_text()
@@ -818,7 +818,7 @@ def test_waits_for_what_is_still_starting(place, server, worker):
 
 @pytest.mark.parametrize("days, state", [(31, "fail"), (29, "ok")])
 def test_fails_on_a_certificate_that_expires_within(days, state, place, server):
-    """The stand-in's is valid for 30 days. The worker is missing, which ends the second case."""
+    """The stand-in's certificate has 30 days left. The second case ends at the missing worker."""
     report = place.project.doctor("--fail-within", str(days), env={"REDIS_URL": server.url()})[1]
     assert report["handshake"]["state"] == state
     assert ("days are left" in report["handshake"]["fix"]) == (state == "fail")
@@ -829,7 +829,7 @@ def test_fails_on_a_certificate_that_expires_within(days, state, place, server):
 def test_fails_on_a_certificate_that_is_not_verified_and_expires(
     kind, place, redis_server, certificates
 ):
-    """Also where it could not be verified, or only by somebody with a certificate of his own."""
+    """So does one that could not be verified, or only with a client certificate."""
     options = {"extra": ["tls-auth-clients yes", "tls-protocols TLSv1.2"]}
     server = {
         "self-signed": lambda: redis_server(certificates.herokus),

@@ -1,4 +1,4 @@
-"""A server that is not the one: no password reaches it, and everybody says why."""
+"""Impostors: no password reaches them, and every program says why."""
 
 import re
 import socket
@@ -27,7 +27,7 @@ from harness.refusals import KINDS, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
 from harness.tls_front import only_tls_1_1
 
 pytestmark = pytest.mark.live
-AT_ONCE = 3  # meetings, of up to nine services each; most of the time is waiting
+AT_ONCE = 3  # Meetings of up to nine services each. Most of the time is spent waiting.
 TOTALS = TRIED, ACCEPTED, CONNECTIONS, RECEIVED = (
     "bad servers tried",
     "accepted",
@@ -37,7 +37,7 @@ TOTALS = TRIED, ACCEPTED, CONNECTIONS, RECEIVED = (
 
 
 class Totals:
-    """What all tests of this file saw, for the end of the run."""
+    """The sums of all tests of this file, printed at the end of the run."""
 
     def __init__(self):
         self.rows = {}
@@ -67,7 +67,7 @@ def totals(request):
 
 @pytest.fixture(scope="module")
 def tables(server_program, deployment, tmp_path_factory):
-    """A migrated database, to be copied: the same tables for all."""
+    """A migrated database to copy, because all services have the same tables."""
     path = tmp_path_factory.mktemp("database") / "db.sqlite3"
     place = deployment(ONE_OF_EACH_TARGET[0])
     commands = place.configure("redis://localhost:6379/0", DATABASE_URL=f"sqlite:///{path}")
@@ -101,7 +101,7 @@ def believes(place, strictness, tables, totals):
         assert not failed, listing(failed)
         assert meeting.server.commands_seen()["hello"] >= len(believed)
 
-        # Another kind for each row: a doctor for every one of them would take too long.
+        # Each row's doctor meets one kind, because a doctor for every kind would take too long.
         kind = list(WRONG_CERTIFICATE)[list(ROWS).index(place.provider) % len(WRONG_CERTIFICATE)]
         place.configure(impostor_url(fronts[kind]))
         _, probes = place.project.doctor()
@@ -119,8 +119,8 @@ def results(request, deployment, tables, totals, tmp_path_factory):
     with nothing_left_in(tmp_path_factory.getbasetemp()), ThreadPoolExecutor(AT_ONCE) as pool:
         found = {}
         for provider, strictness in pairs:
-            # Baked here, one after the other, while the earlier ones are on their way; each has
-            # a folder of its own, for a meeting changes the settings of its deployment.
+            # Projects are baked here, one after the other, while earlier meetings go on. Each has
+            # its own folder, because a meeting changes the settings of its deployment.
             if strictness == "none":
                 place, meeting = deployment(provider, "none"), believes
             else:
@@ -137,7 +137,7 @@ def test_refuses(pair, results):
 
 @pytest.mark.parametrize("pair", [(provider, "none") for provider in ROWS], ids="-".join)
 def test_without_verification_every_certificate_is_believed_and_it_says_so(pair, results):
-    """Also the proof that the zeros above are counted."""
+    """This also proves that the zeros above are counted."""
     results[pair].result()
 
 
@@ -150,7 +150,7 @@ def test_the_pin_and_not_the_name_identifies_the_server(provider, strictness, de
         assert meeting.server.commands_seen()["hello"] > 0
 
 
-# What verification rests on, each taken away in a file: the matrix above must notice.
+# Each thing that verification relies on is taken away, and the matrix above must notice.
 CONTEXT = "redis_connection/context.py"
 NAME_CHECK = {"context.check_hostname = trust.verified": "context.check_hostname = False"}
 WEAKENED = {
@@ -207,7 +207,7 @@ def test_a_weaker_service_would_be_caught(weakness, deployment, tables, tmp_path
 
 
 def test_a_slower_service_would_be_caught(deployment, tables, tmp_path):
-    """`.delay()` counts from the request on, not from its answer."""
+    """The time of `.delay()` counts from the request, not from its answer."""
     place = deployment("self_hosted").copy(tmp_path / "slower")
     change(
         place.project.path / "config" / "settings.py",
@@ -219,7 +219,7 @@ def test_a_slower_service_would_be_caught(deployment, tables, tmp_path):
 
 
 def change(path, changes):
-    """Replace texts of a file, each of which it must hold once."""
+    """Replace texts in a file, each of which must stand there once."""
     text = path.read_text()
     for old, new in changes.items():
         assert text.count(old) == 1, f"{path.name} has changed: {old}"
@@ -260,7 +260,7 @@ def test_no_other_program_talks_to_it(provider, kind, deployment, impostor, cert
     for name, done in ended.items():
         front, server = met[name]
         output = done.stdout + done.stderr
-        # This one is there to look at certificates that are not known yet.
+        # This command is there to look at certificates that are not known yet.
         assert (done.returncode == 0) == (name == "doctor --certificate"), (name, output)
         assert SECRET not in output
         assert front.connections, name
@@ -276,7 +276,7 @@ def test_no_other_program_talks_to_it(provider, kind, deployment, impostor, cert
 def test_nothing_of_a_whole_deployment_talks_to_it(
     provider, kind, deployment, impostor, certificates, running, tmp_path
 ):
-    """All programs as the target starts them, beat too, whose first task is due at once here."""
+    """All programs run as the target starts them. Beat's first task is due at once here."""
     front, server = impostor(kind)
     place = deployment(provider).copy(tmp_path / "busy")
     change(
@@ -302,7 +302,7 @@ def test_nothing_of_a_whole_deployment_talks_to_it(
     service.stop(28)
 
 
-# The bad servers themselves: nothing but their flaw keeps a client away
+# The bad servers themselves: only their flaw keeps a client away
 
 
 def hello(front, context):
@@ -315,7 +315,7 @@ def hello(front, context):
 
 @pytest.fixture
 def open_front(redis_server, certificates, tmp_path):
-    """open_front(kind) -> the running front of a row whose CA is one's own."""
+    """open_front(kind) -> the running front of a row whose CA is the owner's."""
     with ExitStack() as stack:
 
         def open_front(kind):
@@ -343,7 +343,7 @@ def test_the_server_of_client_certificates_serves_those_who_have_one(open_front,
 
 
 def test_the_doctor_asks_a_plain_port_for_no_more_than_a_pong(open_front, deployment):
-    """To tell a port without TLS from a server that ends connections."""
+    """It asks to tell a port without TLS from a server that ends connections."""
     front = open_front("plain port")
     place = deployment("upstash")
     place.configure(impostor_url(front))

@@ -24,12 +24,12 @@ TYPED = "a long text that is only used here, 0123456789 abcdefghijklmnop"
 
 @pytest.fixture(scope="module")
 def place(deployment):
-    """A built service; all others have the same locks, and so share its environment."""
+    """A built service. All others share its environment, because they have the same locks."""
     return deployment("self_hosted")
 
 
 def production(project, answers, ca):
-    """The environment of its web process: what its own files ask for, and the platform sets."""
+    """Return the web process's environment: what its files ask for, and what the platform sets."""
     row, target = ROWS[answers["redis_provider"]], answers["deploy_target"]
     given = {
         "DATABASE_URL": "postgres://user:password@db.example.com:5432/db",
@@ -50,8 +50,8 @@ def production(project, answers, ca):
 
 
 def check(project, settings):
-    """The ids that `check --deploy` reports, or its output where that is not all it says."""
-    # Bakes are only read.
+    """Return the ids that `check --deploy` reports, or its output if that says more."""
+    # Bakes must not be changed.
     settings = settings | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = project.manage("check", "--deploy", "--fail-level", "WARNING", env=settings)
     found = set(re.findall(r"^\S+ \((\w+\.[A-Z]\d+)\) ", done.stderr, re.MULTILINE))
@@ -61,7 +61,7 @@ def check(project, settings):
 
 
 def expected(answers):
-    """A certificate that is not verified is reported, and nothing else."""
+    """Return what must be reported: an unverified certificate, and nothing else."""
     encrypted = ROWS[answers["redis_provider"]]["tls"] != "none"
     return {"operations.W001"} if encrypted and effective(answers) == "none" else set()
 
@@ -78,7 +78,7 @@ def test_check_deploy_reports_exactly_what_is_not_verified(baked, place, certifi
         files = hashlib.sha256(repr(python).encode()).hexdigest()
         runs[files, tuple(sorted(settings.items()))].append((name, project))
     assert locks == {(place.project.path / "requirements.txt").read_bytes()}
-    # 110 of 296: recommended is one of the other modes, and two targets share an environment.
+    # There are 110 for 296 rows: recommended is another mode, and two targets share an environment.
     modes = {(answers["redis_provider"], effective(answers)) for answers in ACCEPTED.values()}
     assert len(runs) == 2 * len(modes)
 
@@ -202,7 +202,7 @@ PROGRAMS = {
 
 
 def supervised(folder):
-    """What supervisor should read in the supervisord.conf of this folder."""
+    """Return what supervisor should read in the supervisord.conf of this folder."""
     return {
         "programs": PROGRAMS,
         "nodaemon": True,
@@ -221,7 +221,7 @@ def test_supervisor_reads_the_three_programs_of_every_combination(baked, place):
     assert found == {name: supervised(folder) for name, folder in folders.items()}
 
 
-# {what is wrong: (old, new, what supervisor says, or the option that it reads otherwise)}
+# {what is wrong: (old, new, what supervisor says, or the option that it reads differently)}
 MISREAD = {
     "no such signal": ("stopsignal=QUIT", "stopsignal=QUITE", "'QUITE' is not a valid signal name"),
     "no number": ("stopwaitsecs=18", "stopwaitsecs=soon", "invalid literal for int()"),

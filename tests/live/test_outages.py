@@ -1,4 +1,4 @@
-"""A Redis that is away: at the start, and in the middle."""
+"""Redis is away, at the start of the service or later."""
 
 import contextlib
 import sqlite3
@@ -8,12 +8,12 @@ import pytest
 
 pytestmark = pytest.mark.live
 ADDRESS = "ada@example.com"
-SWEPT_AFTER = 60  # seconds; a mail that comes sooner came through the queue, not from the sweep
+SWEPT_AFTER = 60  # Seconds. A mail that comes sooner came through the queue, not from the sweep.
 WAITING = r"Cannot connect to rediss://.*Connection refused"
 
 
 def register(service):
-    """Register; return the seconds it took."""
+    """Register and return how many seconds that took."""
     began = time.monotonic()
     page = service.browser().register("ada", ADDRESS, "correct horse 7")
     assert page.url == "/accounts/login/"

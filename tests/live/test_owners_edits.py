@@ -1,4 +1,4 @@
-"""An owner edits settings and files: the service's own tests notice what harms, and nothing else.
+"""An owner edits settings and files. The service's own tests notice harm, and nothing else.
 
 `check --deploy` judges variables and settings. What files must agree on is asserted in the
 service's tests/test_deployment.py, with the parsers of those who read the files.
@@ -15,7 +15,9 @@ import yaml
 from harness.deployments import ONE_OF_EACH_TARGET
 
 pytestmark = pytest.mark.live
-RENDER, SERVICES, SERVER, PROCFILE = ONE_OF_EACH_TARGET  # the providers that are baked for them
+RENDER, SERVICES, SERVER, PROCFILE = (
+    ONE_OF_EACH_TARGET  # The providers for which services are baked.
+)
 URLS = {RENDER: "redis://red-abc:6379"}
 
 CLEAN = "ProductionTests.test_check_deploy_is_clean"
@@ -35,7 +37,7 @@ ALONE = f"env REMAP_SIGTERM=SIGQUIT {WORKER}"
 
 
 def put(name, old, new):
-    """Replace some text in a file, which must be there."""
+    """Replace a text in a file, where it must stand."""
 
     def edit(place):
         file = place.project.path / name
@@ -61,7 +63,7 @@ def remove(name):
 
 
 def setting(name, value):
-    """Give a setting of settings.py another value; without one its line goes."""
+    """Give a setting of settings.py another value, or remove its line."""
 
     def edit(place):
         file = place.project.path / "config" / "settings.py"
@@ -114,7 +116,7 @@ def task(options, name="operations/tasks.py"):
 
 
 def service(*lines):
-    """Write an entry above all others of `services:`."""
+    """Write an entry above all other entries of `services:`."""
     return blueprint("services:\n", "services:\n  - " + "\n    ".join(lines) + "\n")
 
 
@@ -256,7 +258,7 @@ LEGITIMATE = {
     },
 }
 
-# What would be seen on a bad night only: {the test that notices: {(provider, what): edits}}
+# What would otherwise show on a bad night only: {the test that notices: {(provider, what): edits}}
 HARMFUL = {
     CLEAN: {
         (SERVER, "tasks as long as their claim"): [time_limit("3600")],
@@ -371,7 +373,7 @@ HARMFUL = {
     },
 }
 
-# Files that their reader refuses: {(provider, what): (edits, what is said)}
+# Files that their reader refuses: {(provider, what): (edits, what the reader says)}
 UNREADABLE = {
     (SERVER, "a conflict in supervisord.conf"): (
         [conf("priority=30", "<<<<<<< HEAD\npriority=30")],
@@ -409,7 +411,7 @@ def edited(deployment, developers, tmp_path):
     def edited(provider, edits):
         place = deployment(provider).copy(tmp_path)
         place.configure(URLS.get(provider, "rediss://:pw@redis.example.com:6379"))
-        # As Render makes it, the shortest that is good.
+        # The shortest good key, as Render makes it.
         place.project.settings["SECRET_KEY"] = b64encode(secrets.token_bytes(32)).decode()
         place.project = developers(place.project)
         for edit in edits:
@@ -420,7 +422,7 @@ def edited(deployment, developers, tmp_path):
 
 
 def check(place, *arguments):
-    """(the ids of all warnings without "operations.", what the command printed)."""
+    """Return (the ids of all warnings without "operations.", what the command printed)."""
     done = place.project.manage("check", *arguments)
     printed = done.stdout + done.stderr
     assert done.returncode == 0, printed
@@ -429,7 +431,7 @@ def check(place, *arguments):
 
 
 def own_tests(place, *more):
-    """(which tests of files, and which of `more`, fail, what was printed). None may be an error."""
+    """Return (which tests of files and of `more` fail, what was printed). No test may error."""
     names = [f"tests.test_deployment.{name}" for name in (*OF_FILES, *more)]
     done = place.project.manage("test", *names)
     assert "Ran " in done.stderr, done.stderr
@@ -465,7 +467,7 @@ def test_a_harmful_edit_is_noticed_once(noticed, provider, what, edited):
     place = edited(provider, HARMFUL[noticed][provider, what])
     failed, printed = own_tests(place, *({noticed} - {*OF_FILES}))
     assert failed == {noticed}, printed
-    # It says what to do, and in which file.
+    # The message says what to do, and in which file.
     words = "operations.W006" if noticed == CLEAN else r"\.(conf|py|yaml)\b|Procfile"
     assert re.search(rf"AssertionError: .*({words})", printed, re.DOTALL), printed
 
@@ -505,7 +507,7 @@ def test_without_deploy_nothing_is_said(edited):
 
 
 def test_the_checks_read_no_file_of_a_platform_and_ask_no_network(edited):
-    """They run in production, at every start: a broken file is for the tests to find."""
+    """Checks run in production at every start. Broken files are for the tests to find."""
     files = ("supervisord.conf", "Procfile", "render.yaml")
     place = edited(RENDER, [])
     for name in files:

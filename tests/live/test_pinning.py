@@ -1,4 +1,4 @@
-"""A certificate given as REDIS_CA_CERTS, and the host name not checked: it alone is accepted."""
+"""Pinning: with REDIS_CA_CERTS and no check of the host name, that certificate alone will do."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ HEROKUS_NAME = "ec2-1-2-3-4.compute-1.amazonaws.com"
 
 
 def leaf_of(certificate):
-    """The PEM text of the first certificate in the file."""
+    """Return the PEM text of the first certificate in the file."""
     return certificate.chain.read_text().partition("-----END CERTIFICATE-----\n")[0] + (
         "-----END CERTIFICATE-----\n"
     )
@@ -42,7 +42,7 @@ ACCEPTED = {
 def test_a_whole_chain_pins_its_leaf_and_not_whom_else_its_ca_signed_for(
     deployment, redis_server, certificates, tmp_path
 ):
-    """As `openssl s_client -showcerts` prints it, with a public CA in it."""
+    """`openssl s_client -showcerts` prints such a chain, with a public CA in it."""
     between = Authority(tmp_path, "Public CA in between", parent=certificates.public)
     mine, others = between.issue("mine.example"), between.issue("attacker.example")
     assert mine.chain.read_text().count("BEGIN CERTIFICATE") == 2
@@ -72,7 +72,7 @@ def test_each_pin_accepts_its_own_servers_and_no_other(
         "leaf's sister": certificates.stranger.issue("leaf.example"),
         "own CA": certificates.of_own,
         "own CA, other host": certificates.own.issue("other.example"),
-        # In the system's store, and for the right host: redis-py alone would believe it.
+        # The CA is in the system's store and the host is right, so redis-py alone would believe it.
         "public CA": certificates.of_public,
     }
     texts = {
@@ -106,14 +106,14 @@ def test_each_pin_accepts_its_own_servers_and_no_other(
     assert len(refused) == 2 * (len(pins) * len(servers) - sum(map(len, ACCEPTED.values())))
     for why in refused:
         assert "certificate verify failed" in why or "not issued by REDIS_CA_CERTS" in why
-    # The one that only the pin refuses was told nothing.
+    # The server that only the pin refuses was told nothing.
     assert started["public CA"].commands_seen() == {}
 
 
 def test_without_the_pin_the_public_certificate_would_do(
     deployment, redis_server, certificates, tmp_path
 ):
-    """The proof that the matrix above can go red: a CA alone, as redis-py takes it."""
+    """This proves that the matrix above can go red: redis-py alone takes REDIS_CA_CERTS as a CA."""
     place = deployment("heroku").copy(tmp_path)
     path = place.project.path / "redis_connection" / "context.py"
     text = path.read_text()
@@ -152,7 +152,7 @@ def test_the_old_and_the_new_certificate_in_one_text_accept_both(
     both = certificates.herokus.chain.read_text() + renewed.chain.read_text()
     for certificate in (certificates.herokus, renewed):
         server = redis_server(certificate)
-        # In one line, as most dashboards store it.
+        # The text is in one line, as most dashboards store it.
         place.configure(server.url(), **PINNED, REDIS_CA_CERTS=both.replace("\n", "\\n"))
         assert ask(place) == ANSWERED
 
@@ -174,6 +174,6 @@ def test_what_the_doctor_prints_can_be_pinned(
 
         place.configure(server.url(), **PINNED, REDIS_CA_CERTS=printed.stdout)
         assert ask(place) == ANSWERED
-    # And nobody else is accepted with it.
+    # No other server is accepted with it.
     place.configure(redis_server(renewed).url(), **PINNED, REDIS_CA_CERTS=printed.stdout)
     assert ask(place)[0] != 0

@@ -26,7 +26,7 @@ POLICIES = {
 
 @pytest.fixture
 def server(redis_server, certificates):
-    """server(kind) -> a running RedisServer with that certificate; "asks" wants one of clients."""
+    """server(kind) -> a running RedisServer; the kind "asks" wants certificates of clients."""
 
     def server(kind):
         if kind == "plain":
@@ -47,7 +47,7 @@ def server(redis_server, certificates):
 
 @pytest.fixture
 def settings_of(certificates):
-    """settings_of(policy) -> its settings, with paths for the names of files in them."""
+    """settings_of(policy) -> its settings, with paths in place of file names."""
     client = certificates.own.issue("client")
 
     def settings_of(policy):
@@ -59,12 +59,12 @@ def settings_of(certificates):
 
 
 def options_of(place, *only):
-    """{client: {option: value}} of a configured deployment."""
+    """Return {client: {option: value}} of a configured deployment."""
     return report_of(place, "options.py", *only)
 
 
 def differences(options):
-    """The options in which any client differs from redis-py with the policy's own."""
+    """Return the options in which any client differs from redis-py with the policy's own."""
     right = options["redis-py"]
     return {
         (client, name)
@@ -88,7 +88,7 @@ def test_every_client_connects_with_the_same_options(
     assert differences(options) == set()
     assert {found["encrypted"] for found in options.values()} == {kind != "plain"}
     assert {found["class"] for found in options.values()} == {"redis_connection.connection"}
-    # Each client was let in, with the password.
+    # Each client got in, with the password.
     assert right.commands_seen()["ping"] >= len(CLIENTS)
     if kind != "plain":
         wanted = "NONE" if policy == "not verified" else "REQUIRED"
@@ -96,7 +96,7 @@ def test_every_client_connects_with_the_same_options(
         assert "TLSv1_2" in options["results"]["minimum_version"]
         names = policy in ("CA of the system", "own CA", "client certificate")
         assert options["results"]["check_hostname"] == str(names)
-        # Whom it trusts besides the system's CAs, or in their place.
+        # What it trusts besides the system's CAs, or in their place.
         trusts_the_system = certificates.public.name in options["results"]["get_ca_certs"]
         assert trusts_the_system == (policy != "pinned")
 
@@ -130,7 +130,7 @@ def test_a_client_with_other_options_would_be_seen(client, deployment, server, t
 
 
 def changed(place, file, old, new):
-    """The deployment with one line of that file changed."""
+    """Return a copy of the deployment with one line of that file changed."""
     path = place.project.path / "config" / file
     text = path.read_text()
     assert text.count(old) == 1
@@ -139,7 +139,7 @@ def changed(place, file, old, new):
 
 
 def urls_of_impostor(front):
-    """What Celery reads from the environment, in spite of the settings."""
+    """Return the variables that Celery reads in spite of the settings, with the impostor's URL."""
     url = f"rediss://:{PASSWORD.replace('/', '%2F')}@localhost:{front.port}/0?ssl_cert_reqs=none"
     return {"CELERY_BROKER_READ_URL": url, "CELERY_BROKER_WRITE_URL": url}
 
@@ -155,9 +155,9 @@ def test_celery_variables_cannot_lead_to_another_server(deployment, server, impo
 
 
 def test_without_the_settings_they_would_lead_there(deployment, server, impostor, tmp_path):
-    """The proof that the impostor above is reached by whoever believes these variables.
+    """This proves that whoever believes these variables reaches the impostor above.
 
-    Even then it is not believed: the policy is that of another server.
+    Even then the impostor is not believed, because the policy is that of another server.
     """
     front, _ = impostor("another CA")
     names = '("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")'
@@ -248,7 +248,7 @@ def test_the_cache_of_the_page_on_redis_keeps_json_over_tls(deployment, server, 
     done = project.run([str(project.python), "-c", CACHE])
     assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
     assert front.application_bytes == 0
-    # As Django's own format would be.
+    # This is how Django's own format would fail.
     settings = project.path / "config" / "settings.py"
     settings.write_text(settings.read_text().replace('"serializer"', '"client_name"'))
     right.command("FLUSHALL")

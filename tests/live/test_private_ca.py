@@ -17,7 +17,7 @@ pytestmark = pytest.mark.live
 SERVER = "SERVER=DNS:redis.example.com"
 PLACE = "/etc/redis/"
 OPTIONAL = [("tls-auth-clients yes", "tls-auth-clients no")]
-# What Python itself says of the certificates, with OpenSSL's strict rules and without the service.
+# Python itself judges the certificates, by OpenSSL's strict rules and without the service.
 STRICT = """
 import socket, ssl, sys
 host, port, folder, name = sys.argv[1:]
@@ -42,7 +42,7 @@ def printed(deployment):
 
 @pytest.fixture(scope="module")
 def folder(printed, tmp_path_factory):
-    """The files that its commands make, for the host localhost."""
+    """The files that the recipe's commands make, for the host localhost."""
     if not shutil.which("openssl"):
         pytest.skip("NOT TESTED: no openssl on PATH")
     folder = tmp_path_factory.mktemp("ca")
@@ -51,7 +51,7 @@ def folder(printed, tmp_path_factory):
 
 
 class Printed(RedisServer):
-    """A server with no password but the one in its lines; `user` is whom the tests ask as."""
+    """A server whose only password stands in its lines. The tests connect as `user`."""
 
     user = "default"
 
@@ -67,7 +67,7 @@ class Printed(RedisServer):
 
 
 def make(commands, folder, server):
-    """Run them in the folder, with what a person changes in them changed."""
+    """Run the commands in the folder, after the change that a person makes."""
     assert commands.count(SERVER) == 1
     commands = commands.replace(SERVER, f"SERVER={server}")
     subprocess.run(["bash", "-e", "-c", commands], cwd=folder, check=True, capture_output=True)
@@ -75,7 +75,7 @@ def make(commands, folder, server):
 
 @pytest.fixture
 def server(printed, folder):
-    """server(changes) -> its URL and a server with the configuration as printed and changed."""
+    """server(changes) -> (URL, server), with the configuration as printed and then changed."""
     running = []
 
     def server(changes=(), folder=folder, user="default", host="localhost"):
@@ -85,7 +85,7 @@ def server(printed, folder):
             lines = lines.replace(old, new)
         port = free_port()
         lines = lines.replace("tls-port 6379", f"tls-port {port}")
-        # As its reader does, who is not on the same machine.
+        # The reader of the page does this, too, because Redis is on another machine.
         lines += f"bind {' '.join({'127.0.0.1', own_address()})}\n"
         found = re.search(r"^requirepass (\S+)$|^user \w+ .* >(\S+)", lines, re.MULTILINE)
         password = found and (found[1] or found[2])
@@ -100,17 +100,17 @@ def server(printed, folder):
 
 
 def own_address():
-    """This machine's, as others reach it; 127.0.0.1 where it has none."""
+    """Return the address by which others reach this machine; 127.0.0.1 if there is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            sock.connect(("192.0.2.1", 9))  # sends nothing
+            sock.connect(("192.0.2.1", 9))  # This sends nothing.
         except OSError:
             return "127.0.0.1"
         return sock.getsockname()[0]
 
 
 def given(folder, *names):
-    """The settings for these files."""
+    """Return the settings that give these files."""
     files = {
         "REDIS_CA_CERTS": "ca.pem",
         "REDIS_CLIENT_CERT": "client.pem",
@@ -136,17 +136,17 @@ def test_every_python_connects_with_it(version, deployment, folder, server):
     code, text = ask(place)
     assert code != 0
     assert "not valid for '127.0.0.1'" in text
-    # The server wants a client certificate, as printed.
+    # With the printed lines the server wants a client certificate.
     before = asks.commands_seen().get("auth", 0) + asks.commands_seen().get("hello", 0)
     place.configure(url, **given(folder, "REDIS_CA_CERTS"))
     code, text = ask(place)
     assert code != 0
-    # Which of them it is depends on whether the server's alert is read before its reset comes.
+    # Which error it is depends on what arrives first, the server's alert or its reset.
     assert re.search("CERTIFICATE_REQUIRED|EOF occurred|reset by peer|Broken pipe", text)
     assert asks.commands_seen().get("auth", 0) + asks.commands_seen().get("hello", 0) == before
 
     url, _ = server(OPTIONAL)
-    # As they are in a dashboard that asks for them.
+    # As a person pastes them into a dashboard.
     empty = {"REDIS_CLIENT_CERT": "", "REDIS_CLIENT_KEY": ""}
     place.configure(url, **given(folder, "REDIS_CA_CERTS"), **empty)
     assert ask(place) == ANSWERED
@@ -168,7 +168,7 @@ PASSWORD = "requirepass PASSWORD\n"
 
 @pytest.mark.parametrize("who", ["default", "a user of its own", "nobody"])
 def test_another_machine_gets_in_with_a_password_only(who, deployment, printed, server, tmp_path):
-    """The way to this machine's own address is not the loopback that protected mode allows."""
+    """Protected mode allows loopback only, and this machine's own address is not loopback."""
     if (address := own_address()) == "127.0.0.1":
         pytest.skip("NOT TESTED: this machine has no address but 127.0.0.1")
     place = deployment("self_hosted")
@@ -218,7 +218,7 @@ def test_a_strict_python_accepts_it_by_itself(usage, version, printed, server, t
     if usage:
         assert (done.returncode, done.stdout) == (0, "TLSv1.3\n"), done.stderr
     else:
-        # What the line is there for.
+        # This is what the line is there for.
         assert done.returncode != 0
         assert "CA cert does not include key usage extension" in done.stderr
 

@@ -1,7 +1,7 @@
 """Whole programs of a service, and programs beside it, with a server that is not the one.
 
-Each talks to a front of its own, which counts: an impostor sees connections, and no byte inside
-TLS. The same programs work with the right server. Weakened services are the proof that all of this
+Each program talks to a front of its own, which counts. An impostor sees connections, but no byte
+inside TLS. The same programs work with the right server. Weakened services prove that all of this
 can go red.
 """
 
@@ -26,11 +26,11 @@ from harness.service import OUTSIDE_NAME, Project, Service
 from harness.tls_front import TLSFront
 
 pytestmark = pytest.mark.live
-AT_ONCE = 9  # most of the time is waiting
-DEADLINE = 60  # seconds; a refused inspect tries for 6, and all scenes of this file run at once
+AT_ONCE = 9  # Most of the time is spent waiting.
+DEADLINE = 60  # Seconds. A refused inspect tries for 6, and all scenes of this file run at once.
 
 WRONG = "certificate verify failed"
-# Of a Redis that does not know HELLO: it repeats what was sent, and *** stands for the password.
+# A Redis that does not know HELLO repeats what was sent. *** stands for the password.
 REPEATED = r"unknown command 'HELLO', with args beginning with.*\*\*\*"
 INSECURE = "insecure SSL behaviour"
 
@@ -61,7 +61,7 @@ class Kind:
 
 @dataclass
 class Visited:
-    """A web server that runs, and what its visitor should see: the `why` of a refusal, or none."""
+    """A running web server, and the reason (`why`) that its visitor should see, if any."""
 
     scene: "Scene"
     service: Service
@@ -90,7 +90,7 @@ def visit_web(visited):
 
 
 def visit_flower(visited):
-    """What Flower asks by Celery: the workers, and one of them."""
+    """Visit the pages for which Flower asks Celery: all workers, and one of them."""
     visited.service.wait_for_status("/", 200, START)
     if visited.why:
         visited.says(f"Failed to capture events: .*{visited.why}")
@@ -102,10 +102,10 @@ def visit_flower(visited):
 
 
 def visit_flowers_queues(visited):
-    """What Flower asks by a client of its own: the lengths of the queues.
+    """Visit the page for which Flower has a client of its own: the lengths of the queues.
 
-    That one reads CELERY_BROKER_USE_SSL, which asks for the host name also where a pin stands in
-    for it. So Flower shows no queue of a server with a pinned certificate for another name.
+    This client reads CELERY_BROKER_USE_SSL, which asks for the host name even where a pin replaces
+    it. So Flower shows no queue of a server with a pinned certificate for another name.
     """
     visited.service.wait_for_status("/", 200, START)
     status, text, _ = visited.get("/broker")
@@ -157,11 +157,11 @@ CHANNELS = """
     asyncio.run(talk())
 """
 
-# Of Celery's commands these do not connect: report (see below), shell, logtool, upgrade, graph
-# bootsteps. `multi` starts workers. Of `amqp` it is the connection that all of its words have.
+# These commands of Celery do not connect: report (see below), shell, logtool, upgrade, graph
+# bootsteps. `multi` starts workers. All words of `amqp` use the same connection.
 PROGRAMS = {
     "worker": celery(
-        # A name of its own, and no task of the others'.
+        # It has a name of its own, and takes no task of the others.
         "worker --concurrency 1 --hostname second@%h --queues idle",
         r"second@\S+ ready",
         serves=True,
@@ -175,10 +175,10 @@ PROGRAMS = {
     "control": celery("control enable_events", "task events (already )?enabled"),
     "events --dump": celery("events --dump", "heartbeat: active=", serves=True),
     "events": Kind(
-        # It wants a terminal.
+        # This command wants a terminal.
         "env TERM=xterm python -c \"import pty; pty.spawn(['celery', '-A', 'config', 'events'])\"",
         works=r"Workers online: .*first@",
-        # It does not say why.
+        # This command gives no reason.
         refused="Connection Error: (network|server):",
         serves=True,
     ),
@@ -255,12 +255,12 @@ PROGRAMS = {
     "flower": celery(FLOWER, "", serves=True, visit=visit_flower, beside=True),
     "flower, queues": celery(FLOWER, "", serves=True, visit=visit_flowers_queues, beside=True),
 }
-# With the right server only: it says what the settings are, and connects to nothing.
+# This runs with the right server only, because it prints the settings and does not connect.
 REPORT = {"report": celery("report", "software -> celery:")}
 REPORTS = ("report", "inspect conf", "inspect report", "inspect stats")
-# These open a connection by a URL and nothing else, of which kombu says that it is insecure.
+# These open a connection by a URL alone, which kombu calls insecure.
 BARE = ("kombu", "migrate")
-SHOWING = ("graph workers",)  # see test_a_graph_of_workers_shows_no_password
+SHOWING = ("graph workers",)  # See test_a_graph_of_workers_shows_no_password.
 PRELUDE = """
 import os
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
@@ -270,7 +270,7 @@ from django.conf import settings
 """
 
 
-# The scenes: a service, and what stands where its server should
+# The scenes: a service, and the server that it meets
 
 
 @dataclass(frozen=True)
@@ -289,10 +289,10 @@ class Act:
 
 RIGHT, NO_HELLO = "the right server", "no HELLO"
 ANOTHER_CA, ANOTHER_HOST = "another CA", "public CA, another host"
-RIGHT_HOST = "public CA, the host of the URL"  # what a pin is there for
+RIGHT_HOST = "public CA, the host of the URL"  # A pin protects from this.
 LOST, LENIENT = "the override is lost", "the override is lost, and the setting is lenient and read"
 
-# Results are kept, and off: so both ways of Celery to connect are met, and one alone.
+# One service keeps results, the other does not, so Celery connects in two ways and in one.
 PROVIDERS = {"host checked": "self_hosted", "pinned": "heroku"}
 IMPOSTORS = {
     "host checked": (ANOTHER_CA, ANOTHER_HOST),
@@ -317,7 +317,7 @@ WEAKNESSES = {
         },
     },
 }
-# Those that read CELERY_BROKER_USE_SSL, and those that have redis-py's defaults, which verify.
+# NOT_BY_KOMBU reads CELERY_BROKER_USE_SSL. BY_REDIS_PY has redis-py's defaults, which verify.
 BY_KOMBU = ("worker", "inspect ping", "call")
 NOT_BY_KOMBU = ("flower, queues",)
 BY_REDIS_PY = ("redis-py", "redis.asyncio")
@@ -349,7 +349,7 @@ ACTS = REFUSING | NOT_PINNED | SHOWN | WORKING | REPEATING | LOSING | BELIEVING
 
 @dataclass
 class Outcome:
-    """What a program did: its exit code (None: it was ended), its output, what the front saw."""
+    """What a program did: its exit code (None if it was ended), its output, what the front saw."""
 
     code: int | None
     output: str
@@ -397,7 +397,7 @@ class Scene:
 
     @property
     def names(self):
-        """The programs that run in it."""
+        """The names of the programs that run in this scene."""
         known = PROGRAMS | (REPORT if self.act.server == RIGHT else {})
         results = "CELERY_RESULT_BACKEND" in self.environment("")
         return [
@@ -408,7 +408,7 @@ class Scene:
 
     @property
     def why(self):
-        """What is said of the server, or nothing of the right one."""
+        """What programs say about this server; nothing if it is the right one."""
         return {RIGHT: "", NO_HELLO: REPEATED}.get(self.act.server, WRONG)
 
     def environment(self, url):
@@ -419,7 +419,7 @@ class Scene:
         return TLSFront(self.server.socket, self.certificate.chain, self.certificate.key)
 
     def run(self, name):
-        """Run the program to its end, or until it said what it should; return its Outcome."""
+        """Run the program until it ends or has said what it should; return its Outcome."""
         kind = (PROGRAMS | REPORT)[name]
         project = self.beside if kind.beside else self.project
         command = kind.command
@@ -464,7 +464,7 @@ class Scene:
             program.wait(DEADLINE)
 
     def _start_service(self, stack):
-        """A worker and beat, for the programs that ask one; and a result."""
+        """Start a worker and beat for the programs that ask them, and store a result."""
         front = stack.enter_context(self.front())
         for name in ("worker --concurrency 1 --hostname first@%h --task-events", "beat"):
             word = name.partition(" ")[0]
@@ -483,7 +483,7 @@ class Scene:
 
 
 def certificate_of(act, certificates):
-    """What the server of this scene shows."""
+    """Return the certificate that the server of this scene shows."""
     if act.server in (RIGHT, NO_HELLO):
         return certificates.herokus if act.service == "pinned" else certificates.of_own
     if act.server == RIGHT_HOST:
@@ -492,7 +492,7 @@ def certificate_of(act, certificates):
 
 
 def settings_of(service, certificates):
-    """What makes the service the one that the name says."""
+    """Return the settings of the service in the scene of that name."""
     if service == "host checked":
         return {}
     settings = {"REDIS_CERT_REQS": "required", "REDIS_CHECK_HOSTNAME": "false"}
@@ -500,7 +500,7 @@ def settings_of(service, certificates):
 
 
 def change(path, changes):
-    """Replace texts of a file, each of which it must hold once."""
+    """Replace texts in a file, each of which must stand there once."""
     text = path.read_text()
     for old, new in changes.items():
         assert text.count(old) == 1, f"{path.name} has changed: {old}"
@@ -508,11 +508,11 @@ def change(path, changes):
     path.write_text(text)
 
 
-# What is judged
+# The judgements
 
 
 def was_refused(name, outcome):
-    """Assert that the program saw the server, told it nothing, and says why."""
+    """Assert that the program reached the server, told it nothing, and says why."""
     assert not outcome.problem, outcome.problem
     assert outcome.connections, "the impostor saw no connection"
     assert outcome.received == 0, f"the impostor got {outcome.received} bytes"
@@ -534,7 +534,7 @@ def says_why(name, why, outcome):
 
 
 def worked(name, outcome):
-    """Assert that the program did with the right server what it is there for."""
+    """Assert that the program does its work with the right server."""
     kind = (PROGRAMS | REPORT)[name]
     assert not outcome.problem, outcome.problem
     assert outcome.code in ((None,) if kind.serves else (0,)), f"it ended with {outcome.code}"
@@ -545,7 +545,7 @@ def worked(name, outcome):
 
 
 def problems(judge, outcomes):
-    """{program: what is wrong with it}"""
+    """Return {program: what is wrong with it}."""
     found = {}
     for name, outcome in outcomes.items():
         try:
@@ -560,7 +560,7 @@ def problems(judge, outcomes):
 
 @pytest.fixture(scope="module")
 def tables(server_program, deployment, tmp_path_factory):
-    """A migrated database, to be copied: the same tables for all."""
+    """A migrated database to copy, because all services have the same tables."""
     path = tmp_path_factory.mktemp("database") / "db.sqlite3"
     place = deployment(PROVIDERS["host checked"])
     url = "rediss://localhost"
@@ -570,11 +570,11 @@ def tables(server_program, deployment, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def beside(deployment, tmp_path_factory):
-    """A virtual environment with the service's packages and those of the programs beside it."""
+    """A virtual environment with the packages of the service and of the programs beside it."""
     folder = tmp_path_factory.mktemp("beside")
     project = Project(deployment(PROVIDERS["host checked"]).project.path, venv=folder / "venv")
     project.make_venv()
-    # pip wants hashes of all packages or of none, and these must not change the service's.
+    # pip wants hashes for all packages or for none. The extra ones must not change the service's.
     for command in (
         "pip install --quiet --require-hashes -r requirements.txt",
         f"pip freeze --quiet > {folder}/locked.txt",
@@ -585,7 +585,7 @@ def beside(deployment, tmp_path_factory):
 
 
 class Totals:
-    """What the fronts of all scenes saw, for the end of the run."""
+    """What the fronts of all scenes saw, printed at the end of the run."""
 
     def __init__(self):
         self.lines = []
@@ -639,10 +639,10 @@ def test_no_program_talks_to_an_impostor(scene, outcomes):
 
 @pytest.mark.parametrize("scene", WORKING)
 def test_each_of_them_works_with_the_right_server_and_shows_no_password(scene, outcomes):
-    """Also the proof that bytes inside TLS are counted, for each of them."""
+    """This also proves, for each of them, that bytes inside TLS are counted."""
     failed = problems(worked, outcomes[scene])
     assert not failed, listing(failed)
-    # Of what a settings' dump leaves out, nothing could be seen.
+    # A dump that leaves out a setting could not show a password in it.
     for name in REPORTS:
         assert "BROKER_USE_SSL" in outcomes[scene][name].output.upper() or name == "inspect stats"
 
@@ -662,7 +662,7 @@ def test_flowers_own_client_shows_no_password(scene, outcomes):
 
 @pytest.mark.parametrize("scene", NOT_PINNED)
 def test_flowers_own_client_believes_a_public_certificate_for_the_host(scene, outcomes):
-    """The pin does not hold for it: docs/security.md should say so. All else of Flower refuses."""
+    """The pin does not hold for this client (see docs/security.md). The rest of Flower refuses."""
     (outcome,) = outcomes[scene].values()
     assert outcome.received > 0
     assert outcome.handshakes < outcome.connections
@@ -673,7 +673,7 @@ def test_flowers_own_client_believes_a_public_certificate_for_the_host(scene, ou
 def test_none_shows_the_password_that_a_server_repeats(scene, outcomes, redis_server):
     failed = problems(was_repeated, outcomes[scene])
     assert not failed, listing(failed)
-    # The server does repeat it.
+    # The server does repeat the password.
     server = redis_server(extra=['rename-command HELLO ""'])
     with pytest.raises(Failed, match=re.escape(PASSWORD)):
         server.command("HELLO", 3, "AUTH", "default", PASSWORD)
@@ -693,7 +693,7 @@ def test_a_weaker_service_would_be_caught(scene, outcomes):
         assert outcome.received > 0, name
 
 
-# Two servers: a policy holds for its own one
+# Two servers: a policy holds for its own server only
 
 
 ANOTHER = {ANOTHER_CA: False, ANOTHER_HOST: False, RIGHT_HOST: True}  # {server: is it believed?}
@@ -723,7 +723,7 @@ def certificate_of_another(server, certificates):
 def test_another_server_is_verified_by_the_systems_store_and_its_name(
     policy, deployment, redis_server, certificates, tmp_path
 ):
-    """Of kombu.Connection(URL) and `celery migrate`, whatever the policy of the service's own."""
+    """That holds for kombu.Connection(URL) and `celery migrate`, whatever the service's policy."""
     place = deployment(PROVIDERS["pinned"]).copy(tmp_path / "service")
     if policy == "pinned":
         place.configure("rediss://localhost", **settings_of("pinned", certificates))
@@ -736,7 +736,7 @@ def test_another_server_is_verified_by_the_systems_store_and_its_name(
     migrate = "celery -A config migrate --timeout 1 $REDIS_URL $OTHER_URL"
 
     def talk(pair):
-        """(the ended program, the front of its own server, that of the other one, whose Redis)"""
+        """Return (the ended program, its server's front, the other server's front, its Redis)."""
         server, command = pair
         right, wrong = (redis_server(port=0, password=None) for _ in range(2))
         other = certificate_of_another(server, certificates)

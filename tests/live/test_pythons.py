@@ -1,4 +1,4 @@
-"""The other Pythons that a service may run on; each has an ssl module of its own mind."""
+"""The other Pythons that a service may run on. Their ssl modules differ."""
 
 import pytest
 
@@ -9,13 +9,13 @@ from harness.processes import run
 from harness.pythons import OTHERS, RUNNING, SUPPORTED, find, others
 
 pytestmark = pytest.mark.live
-# A CA of one's own, and a pinned certificate: what Python 3.13 reads more strictly.
+# An owner's CA and a pinned certificate, which Python 3.13 reads more strictly.
 NAMES = ["self_hosted", "heroku_pinned"]
 
 
 @pytest.fixture(scope="module")
 def results(other_python, deployment, stand_in, tmp_path_factory):
-    """{name: error or None} of the journeys on one Python, taken side by side."""
+    """Return {name: error or None} of the journeys on one Python, taken side by side."""
     folder = tmp_path_factory.mktemp("copies")
     with nothing_left_in(tmp_path_factory.getbasetemp()):
         return journey.run_all(NAMES, deployment, stand_in, folder, python=other_python)
@@ -28,7 +28,7 @@ def test_registers_mails_verifies_and_logs_in(name, results):
 
 
 def test_refuses_every_bad_server(other_python, server_program, deployment, tmp_path):
-    """As the refusal matrix does on the running Python, with one row that verifies everything."""
+    """One row that verifies everything does what the refusal matrix does on the running Python."""
     place = deployment("self_hosted", python=other_python).copy(tmp_path / "refuses")
     tables = tmp_path / "db.sqlite3"
     url = "rediss://localhost:6379/0"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from harness.processes import free_port
 
 pytestmark = pytest.mark.live
-# As typed by somebody who did not percent-encode it. No part of it may be shown.
+# A password that somebody typed without percent-encoding. No part of it may be shown.
 PARTS = ("Zq7xK9vw", "Bn1YmTj5", "Hd3RsLp8")
 RAW = "/".join(PARTS)
 PASSWORD = "%2F".join(PARTS)
@@ -72,12 +72,12 @@ REFUSED = {
     "CA is not there, with a space": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "no such ca.pem"}),
     "CA is a folder": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "folder"}),
     "CA is empty": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "empty.pem"}),
-    "CA is no certificate": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "garbage.pem"}),
+    "CA is not a certificate": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "garbage.pem"}),
     "CA is a key": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "client.key"}),
     "CA is the text of a key": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": KEY_TEXT}),
     "CA is what a key holds": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "".join(PARTS)}),
     "CA is cut off": ("REDIS_CA_CERTS", {"REDIS_CA_CERTS": "cut.pem"}),
-    "CA text is no certificate": (
+    "CA text is not a certificate": (
         "REDIS_CA_CERTS",
         {"REDIS_CA_CERTS": "-----BEGIN CERTIFICATE-----\\nnone\\n-----END CERTIFICATE-----"},
     ),
@@ -135,12 +135,12 @@ REFUSED = {
     "tasks at a time": ("CELERY_WORKER_CONCURRENCY", {"CELERY_WORKER_CONCURRENCY": "two"}),
     "web processes": ("WEB_CONCURRENCY", {"WEB_CONCURRENCY": "two"}),
 }
-# Variables with few right values, each with a URL pasted into it.
+# Variables with few right values, each with a URL that was pasted into it.
 CHOICES = ["REDIS_CERT_REQS", "REDIS_CHECK_HOSTNAME", "REDIS_DATABASES", "REDIS_MAX_CONNECTIONS"]
 CHOICES += ["CELERY_POLLING_INTERVAL", "CELERY_REMOTE_CONTROL", "CELERY_WORKER_CONCURRENCY"]
 CHOICES += ["WEB_CONCURRENCY", "DEBUG", "LOG_LEVEL", "SECURE_HSTS_SECONDS"]
 REFUSED |= {f"a URL in {name}": (name, {name: GOOD}) for name in CHOICES}
-# What the line says about what was given, and about what to give instead; parts between " ... ".
+# What the line says of the value given, and what to give instead. " ... " stands for other words.
 WORDS = {
     "quotes": "remove the quotes",
     "quotes at the end": "remove the quotes",
@@ -218,7 +218,7 @@ def environment(deployment, certificates, tmp_path_factory):
 
 
 def encrypted(key):
-    """The key's text, with a passphrase."""
+    """Return the key's text, encrypted with a passphrase."""
     loaded = serialization.load_pem_private_key(key.read_bytes(), None)
     return loaded.private_bytes(
         serialization.Encoding.PEM,
@@ -228,7 +228,7 @@ def encrypted(key):
 
 
 def refuses(done, name):
-    """Assert one line that names the variable, and nothing of the password in any output."""
+    """Assert that one line names the variable, and that no output shows a part of the password."""
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert re.search(rf"\b{name}\b", line)
@@ -253,7 +253,7 @@ def test_an_unreadable_file_is_refused(environment, tmp_path):
     project = environment({"REDIS_CA_CERTS": str(path)})
     command = "python manage.py check"
     if os.getuid() == 0:
-        # Root without the right to read every file.
+        # Root, but without the right to read every file.
         if not shutil.which("setpriv"):
             pytest.skip("NOT TESTED: root reads every file, and there is no setpriv")
         command = f"setpriv --bounding-set=-dac_override,-dac_read_search {command}"
@@ -271,7 +271,7 @@ def test_manage_py_accepts(right, environment):
 @pytest.mark.parametrize("wrong", EVERYWHERE)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_process_refuses(command, wrong, environment):
-    """That each of them starts with a right environment is seen in test_registration.py."""
+    """test_registration.py shows that each of them starts with a right environment."""
     name, settings = REFUSED[wrong]
     project = environment(settings)
     line = COMMANDS[command].format(port=free_port())
@@ -292,6 +292,6 @@ def test_debug_of_a_forgotten_env_file_is_off_under_supervise(deployment, tmp_pa
     (place.project.path / ".env").write_text("DEBUG=true\n")
     done = place.project.manage("check")
     assert done.returncode == 0, done.stderr
-    # Without its configuration it would end as well, but with another line.
+    # Without its configuration it would also end, but with another line.
     command = "python -m operations.supervise -c none.conf"
     refuses(place.project.run(command, seconds=30), "SECRET_KEY")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture(scope="module")
 def results(request, deployment, stand_in, tmp_path_factory):
-    """{name: error or None} of all journeys that were selected, taken side by side."""
+    """{name: error or None} of all selected journeys, which are taken side by side."""
     chosen = [item for item in request.session.items if item.path == request.path]
     names = [item.callspec.params["name"] for item in chosen if "results" in item.fixturenames]
     with nothing_left_in(tmp_path_factory.getbasetemp()):

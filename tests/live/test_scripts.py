@@ -27,12 +27,12 @@ OWN_URL = r"^REDIS_URL=redis://127\.0\.0\.1:(16[4-8]\d\d)/0$"  # in .env
 
 
 def a_developers(**more):
-    """An environment with nothing of the service in it."""
+    """Return an environment with nothing of the service in it."""
     return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"} | Project.machine() | more
 
 
 def path_without(folder, *names):
-    """A PATH on which these programs are hidden: one folder of links to all others."""
+    """Return a PATH without these programs: one folder of links to all others."""
     folder.mkdir()
     for directory in filter(os.path.isdir, os.environ["PATH"].split(os.pathsep)):
         for entry in os.scandir(directory):
@@ -80,7 +80,7 @@ def test_script_test_from_nothing(tmp_path):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A baked project as a developer has it after git clone."""
+    """A baked project, as a developer has it after git clone."""
     return bake(tmp_path_factory.mktemp("development"))
 
 
@@ -88,7 +88,7 @@ def project(tmp_path_factory):
 def dev(project, running, tmp_path):
     """dev(**environment) -> `script/dev PORT` as a Service that is ready, with its `program`.
 
-    It is ended after the test: each of its programs has a session of its own.
+    After the test all of it is ended, because each of its programs has a session of its own.
     """
     started = []
 
@@ -111,7 +111,7 @@ def dev(project, running, tmp_path):
 
 @pytest.fixture
 def command(project, tmp_path):
-    """command(*words, **environment) -> Program, not waited for; ended after the test."""
+    """command(*words, **environment) -> a running Program, which ends with the test."""
     started = []
 
     def start(*words, **environment):
@@ -129,7 +129,7 @@ def command(project, tmp_path):
 
 @contextmanager
 def kept(path):
-    """A file (or none) that the test changes, as it was before."""
+    """Put a file back, or remove it again, after the test has changed it."""
     before = path.read_bytes() if path.exists() else None
     try:
         yield path
@@ -141,17 +141,17 @@ def kept(path):
 
 
 def interrupt(program):
-    """Ctrl-C; return the exit code and what is left of the processes it had started."""
+    """Press Ctrl-C; return the exit code and the processes that are left over."""
     started = descendants(program.pid)
     assert len(started) >= 4, "Redis, web, worker and beat at least"
-    # To the foreground process group, as a terminal does.
+    # The signal goes to the foreground process group, as from a terminal.
     os.killpg(program.pid, signal.SIGINT)
     code = program.wait(40)
     return code, set(started) & set(processes())
 
 
 def doctor(project):
-    """The exit status of the doctor in a second terminal, as the README says."""
+    """Return the exit status of the doctor in a second terminal, as in the README."""
     line = ". .venv/bin/activate && python manage.py doctor"
     done = run(["bash", "-c", line], cwd=project, env=a_developers(), seconds=60)
     assert done.stdout, done.stderr
@@ -159,7 +159,7 @@ def doctor(project):
 
 
 def servers(program):
-    """{path of the program} of the Redis servers among its children."""
+    """Return the paths of the Redis servers among its children."""
     paths = {psutil.Process(pid).exe() for pid in descendants(program.pid)}
     return {path for path in paths if os.path.basename(path) in REDIS}
 
@@ -180,7 +180,7 @@ def test_script_dev_from_nothing(project, dev, tmp_path):
     assert re.search(OWN_URL, dotenv.read_text(), re.MULTILINE)
     assert doctor(project) == 0
 
-    # Each line has its program before it and is there at once, though this is no terminal.
+    # Each line begins with its program and appears at once, although this is not a terminal.
     program.wait_for(r"^web    \| Starting development server at ", 5)
     program.wait_for(r"^worker \| .* celery@\S+ ready\.$", 5)
     program.wait_for(r"^beat   \| .* Starting\.\.\.$", 5)
@@ -201,7 +201,7 @@ def test_script_dev_from_nothing(project, dev, tmp_path):
     program.wait_for(r"(?s)celery@\S+ ready\..*celery@\S+ ready\.", 30)
     service.wait_for_status("/readyz", 200, 30)
 
-    # Looks like a part of it, and is none.
+    # This looks like a part of the service, and is not.
     bystander = Program(
         "bystander",
         [
@@ -221,7 +221,7 @@ def test_script_dev_from_nothing(project, dev, tmp_path):
 
 
 def test_script_dev_without_a_redis_on_the_machine(project, dev, command, tmp_path):
-    """Its .env is the developer's, and is kept; the server is the embedded one."""
+    """The developer's own .env is kept, and the server is the embedded one."""
     kept_lines = "# mine\nDEBUG=true\nSECRET_KEY=my-own"
     dotenv = project / ".env"
     dotenv.write_text(kept_lines)
@@ -232,7 +232,7 @@ def test_script_dev_without_a_redis_on_the_machine(project, dev, command, tmp_pa
     (server,) = servers(service.program)
     assert server.startswith(str(project / ".venv"))
 
-    # Its Redis is its own: a second one, and another service with the same port, are refused.
+    # A second script/dev, or another service on the same port, cannot take this Redis.
     second = command("./script/dev", free_port())
     assert second.wait(40) == 1
     assert f"Port {port}, where REDIS_URL puts the Redis of this service, is in use." in (
@@ -282,13 +282,13 @@ def test_script_dev_uses_the_redis_that_is_set(project, dev):
 def test_script_dev_recovers_from_a_syntax_error(project, dev):
     service = dev()
     program = service.program
-    time.sleep(3)  # runserver's first look at the files may come later than its first answer
+    time.sleep(3)  # runserver may first look at the files after its first answer.
     for name in ("config/settings.py", "authentication/email_utils.py"):
         with kept(project / name) as path:
             good = path.read_text()
             ended = len(re.findall("worker has ended", program.output()))
             path.write_text(good + "\ndef broken(:\n")
-            # Told of, each in a sentence.
+            # Each program that ended is named in a sentence.
             wait_until(
                 lambda ended=ended: (
                     program.output().count("worker has ended with status 1") > ended
@@ -351,7 +351,7 @@ def test_what_counts_as_a_change(project, dev):
             20,
             what,
         )
-        time.sleep(1)  # a change of two files at once restarts once
+        time.sleep(1)  # A change of two files at once restarts once.
     before = starts(program, "worker")
     for change in no_changes.values():
         change()
@@ -451,7 +451,7 @@ def test_redis_ends(dev):
 
 
 def test_programs_of_the_owner(project, command):
-    """Anything that the shell runs; status 75 asks for another start (operations/watchdog.py)."""
+    """A program is anything that a shell runs. Status 75 asks for a new start (watchdog.py)."""
     with kept(project / "Procfile.dev") as path:
         path.write_text(
             "css: echo $ADDRESS && printf 'no end of line'; sleep 99 & sleep 99\n"

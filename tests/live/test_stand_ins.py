@@ -17,7 +17,7 @@ pytestmark = pytest.mark.live
 
 
 def ask(url, context, *lines):
-    """Send lines to a server, over TLS with a `context`; return what it answers."""
+    """Send lines to a server, over TLS if there is a `context`; return what it answers."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), 5) as sock:
         wrapped = context and context.wrap_socket(sock, server_hostname=parts.hostname)
@@ -27,7 +27,7 @@ def ask(url, context, *lines):
 
 
 def ask_in_vain(url, context):
-    """The reason why a server cannot be asked, or its answer if it can."""
+    """Return why a server cannot be asked, or its answer if it can."""
     try:
         return ask(url, context, "PING")
     except OSError as error:
@@ -41,7 +41,7 @@ def trusting(path, check_hostname):
 
 
 def refuses(server, *words):
-    """The server's own words if it refuses a client's command, else an empty text."""
+    """Return the server's own words if it refuses a client's command, otherwise an empty text."""
     try:
         RedisServer.command(server, *words)
     except Failed as error:
@@ -51,7 +51,7 @@ def refuses(server, *words):
 
 @pytest.fixture(scope="module", params=ROWS)
 def provider(request):
-    """Each row's key in turn."""
+    """The key of each row, one after the other."""
     return request.param
 
 

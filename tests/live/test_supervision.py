@@ -29,8 +29,8 @@ NAP = """
         time.sleep(seconds)
 """
 
-# A worker that lives longer than its `startsecs`, which are none here. It ends with these statuses,
-# then always with 1.
+# A worker that lives longer than its `startsecs`, which are 0 here. It ends with these statuses,
+# and then always with 1.
 DIES = """
     import sys
     from pathlib import Path
@@ -91,7 +91,7 @@ def test_a_program_that_cannot_be_kept_running_ends_the_container(
         port = taken.getsockname()[1]
         service = running(deployment("self_hosted").start(server.url(), port=port))
         (program,) = service.programs.values()
-        # Within 90 s: platforms then keep the previous deploy.
+        # If that takes less than 90 s, platforms keep the previous deploy.
         assert program.wait(90) == 1
         assert program.family() == {}
     assert program.last_lines(1) == "django could not be kept running: see its log above."
@@ -110,7 +110,7 @@ def test_a_program_that_starts_and_dies_again_and_again_ends_the_container(
     assert program.wait(60) == 1
     assert program.family() == {}
     assert program.last_lines(1) == "celery_worker could not be kept running: see its log above."
-    # It takes nine ends. That with status 0 is one of them, those with 75 are not.
+    # That takes nine ends. The one with status 0 counts, and those with 75 do not.
     assert len((place.project.path / "starts").read_text()) == 2 + 9
 
 
@@ -122,7 +122,7 @@ def test_a_stop_between_two_starts_is_no_failure(
     edit_worker(place, command="false")
     service = running(place.start(server.url()))
     (program,) = service.programs.values()
-    # The fourth start is 3 s away.
+    # The fourth start comes after 3 s.
     program.wait_for(r"(?s)(exited: celery_worker.*){3}", 30)
     assert set(service.stop(28).values()) == {0}
     assert "could not be kept running" not in service.output()
@@ -133,7 +133,7 @@ def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
 ):
     server = redis_server(certificates.of_own)
     place = deployment("self_hosted")
-    # No file may grow beyond this, so that the log's disk is full once the log has this size.
+    # No file may grow beyond this size, at which the log's disk is full for the service.
     command = f"bash -c 'ulimit -f {FULL * 1024} && exec {supervise(place)}'"
     service = running(place.start(server.url(), command=command))
     (program,) = service.programs.values()
@@ -144,7 +144,7 @@ def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
 
     first = worker()
     os.truncate(program.log, FULL * 2**20)
-    # More than a pipe holds: a program whose output is not read would hang.
+    # This is more than a pipe holds, so a program whose output is not read would hang.
     for _ in range(500):
         assert service.status(f"/healthz?{'x' * 100}")[0] == 200
     os.kill(first, signal.SIGKILL)
@@ -177,7 +177,7 @@ def test_a_supervisord_that_fails_stops_its_programs_first(
     said = [
         "MemoryError",
         "Shutting down: Master",  # gunicorn
-        "worker: Cold shutdown",  # what is left of the worker's soft shutdown without a task
+        "worker: Cold shutdown",  # The rest of the worker's soft shutdown without a task.
         "supervisord failed, its programs are stopped: MemoryError()",
     ]
     found = [service.output().find(text) for text in said]
@@ -191,7 +191,7 @@ def test_a_terminal_that_is_closed_ends_the_service(
     server = redis_server(certificates.of_own)
     place = deployment("self_hosted")
     terminal, other_end = os.openpty()
-    # A session without a terminal gets the first that its first process opens.
+    # A session without a terminal gets the first terminal that its first process opens.
     command = f"{supervise(place)} <{os.ttyname(other_end)}"
     service = running(place.start(server.url(), command=f"bash -c 'exec {command}'"))
     os.close(other_end)
@@ -216,7 +216,7 @@ def test_a_control_socket_that_cannot_be_made_is_named(deployment, tmp_path):
 
 @pytest.mark.parametrize(("status", "expected"), [(2, 2), (1, 1), (3, 1)])
 def test_what_the_check_refuses_ends_it_with_its_status(status, expected, deployment, tmp_path):
-    """2 is a refused setting, for which a restart is no help."""
+    """Status 2 means a refused setting, which no restart cures."""
     place = deployment("self_hosted").copy(tmp_path)
     place.configure("rediss://redis.example.com:6379")
     add(place, "manage.py", f"import sys; print('SOME_NAME is wrong.'); sys.exit({status})")
@@ -232,23 +232,23 @@ def made_for_root():
 
 
 def code_of_another_user(path):
-    """Root without the right to write to everything, as any user is; return what starts it."""
+    """Return the words that start a command as root without the right to write everywhere."""
     for name in [path, *path.rglob("*")]:
         os.chown(name, 65534, 65534, follow_symlinks=False)
     return "setpriv --bounding-set=-dac_override,-dac_read_search,-fowner"
 
 
 def read_only(*folders):
-    """What starts a command for which these folders are mounted read-only."""
+    """Return the words that start a command for which these folders are read-only."""
     mounts = [f"mount --bind {it} {it} && mount -o remount,bind,ro {it}" for it in folders]
-    # `cd` to get below the mount.
+    # `cd` gets below the mount.
     commands = [*mounts, f"cd {folders[0]}", 'exec "$@"']
     return f"unshare --mount bash -c '{' && '.join(commands)}' bash"
 
 
 @pytest.fixture
 def runtime_folder():
-    """A folder with a path as short as /tmp and /run have it: a socket's may have 107 letters."""
+    """A folder with a short path, because a socket's path may have 107 characters at most."""
     with tempfile.TemporaryDirectory(prefix="t") as folder:
         yield Path(folder)
 
@@ -267,7 +267,7 @@ def test_a_project_that_cannot_be_written_runs_and_supervisorctl_finds_it(
         return running(place.start(server.url(), command=command, TMPDIR=runtime_folder))
 
     def status(*options):
-        """What a shell is told that has nothing but a PATH."""
+        """Return what `supervisorctl status` prints in a shell with nothing but a PATH."""
         own = ["env", "-i", f"PATH={place.project.venv / 'bin'}:/usr/bin:/bin"]
         line = [*own, "supervisorctl", *options, "status", "celery_worker"]
         return subprocess.run(line, cwd=path, capture_output=True, text=True).stdout
@@ -276,7 +276,7 @@ def test_a_project_that_cannot_be_written_runs_and_supervisorctl_finds_it(
     service.wait_for_status("/readyz", 200, 60)
     assert not (path / "supervisor.sock").exists()
     assert "could not write pidfile" not in service.output()
-    # As the log says, in one line.
+    # The log says so, in one line.
     (line,) = re.findall(".* cannot be written, .*", service.output())
     found_by = re.search(r"with `(-s unix://\S+)`", line)[1].split()
     wait_until(lambda: " RUNNING " in status(*found_by), 20, "supervisorctl says RUNNING")
@@ -289,7 +289,7 @@ def test_a_project_that_cannot_be_written_runs_and_supervisorctl_finds_it(
     assert set(service.stop(28).values()) == {0}
     assert list(folder.iterdir()) == []
 
-    # With the link it is found as the README says, and has nothing to say.
+    # With the link it is found, as the README says, and the log does not mention it.
     service = start()
     wait_until(lambda: " RUNNING " in status("-c", "supervisord.conf"), 40, "it says RUNNING")
     assert "cannot be written" not in service.output()
@@ -314,7 +314,7 @@ def test_the_unit_of_the_readme_is_one_that_systemd_accepts(tmp_path):
     project = bake(tmp_path, redis_provider="self_hosted", deploy_target="server")
     readme = (project / "README.md").read_text()
     unit = textwrap.dedent(re.search(r"(?s)( {4}\[Unit\].*?WantedBy=\S+\n)", readme)[1])
-    # What the unit names and this machine has not.
+    # The unit names these, which this machine does not have.
     unit = unit.replace("/srv/my_service/.venv/bin/python", sys.executable)
     unit = unit.replace("/srv/my_service", str(project)).replace("User=my_service", "User=root")
 
@@ -326,7 +326,7 @@ def test_the_unit_of_the_readme_is_one_that_systemd_accepts(tmp_path):
         return [line for line in done.stderr.splitlines() if path.name in line]
 
     assert verify(unit) == []
-    # It must be able to fail.
+    # The check must be able to fail.
     assert verify(unit.replace("KillMode=mixed", "KillMode=mixture"))
     for line in ("KillMode=mixed", "TimeoutStopSec=30", "RestartPreventExitStatus=2"):
         assert line in unit

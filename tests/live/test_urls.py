@@ -24,7 +24,7 @@ def test_every_url_is_refused_in_one_line_or_read_alike(deployment):
     counts = report["counts"]
     print(counts)
     assert counts["tried"] == counts["refused"] + counts["accepted"]
-    # Both happen often, or this would show little.
+    # Both must happen often, or this would show little.
     assert counts["refused"] > counts["tried"] / 3
     assert counts["accepted"] > counts["tried"] / 3
     assert counts["plain"] > counts["accepted"] / 5
@@ -138,14 +138,14 @@ def test_the_text_of_a_ca_does_as_its_path(form, deployment, redis_server, certi
 
 
 def test_the_old_and_the_new_ca_accept_both_servers(deployment, redis_server, certificates):
-    """For a rotation, with the host name checked."""
+    """That is needed for a change of CA, here with the host name checked."""
     old, new = redis_server(certificates.of_own), redis_server(certificates.stranger.issue())
     place = deployment("self_hosted")
     both = certificates.own.pem.read_text() + certificates.stranger.pem.read_text()
     for server in (old, new):
         place.configure(server.url(), REDIS_CA_CERTS=both)
         assert ask(place) == ANSWERED
-    # With the old one alone the new server would have been refused.
+    # With the old CA alone the new server would have been refused.
     place.configure(new.url())
     code, text = ask(place)
     assert code != 0

@@ -1,6 +1,6 @@
-"""The service's own tests of its connections, with the oldest and the newest packages it admits.
+"""The service's own tests of its connections, with the oldest and newest packages it admits.
 
-What they ask living objects is whether redis-py and kombu still have what is overridden.
+They ask living objects whether redis-py and kombu still have what the service overrides.
 """
 
 import json
@@ -18,7 +18,7 @@ from harness.service import Project, bake
 from tests.live.test_programs import change
 
 pytestmark = pytest.mark.live
-AT_ONCE = 6  # most of the time is waiting
+AT_ONCE = 6  # Most of the time is spent waiting.
 TESTS = "python manage.py test tests.test_connection tests.test_transport"
 DEVELOPMENT = {"DEBUG": "true"}
 AGES = ("oldest", "newest")
@@ -57,14 +57,14 @@ RENAMED = [(file, name) for file, names in OVERRIDES.items() for name in names]
 
 
 def lower_bound(requirement):
-    """The lowest version that the Requirement admits, as one that admits nothing else."""
+    """Return a requirement that admits only the lowest version that the Requirement admits."""
     (version,) = [each.version for each in requirement.specifier if each.operator in (">=", "==")]
     extras = f"[{','.join(requirement.extras)}]" if requirement.extras else ""
     return f"{requirement.name}{extras}=={version}"
 
 
 def told(project, command):
-    """What the command prints; Failed if it does not succeed."""
+    """Return what the command prints. Raises Failed if it does not succeed."""
     done = project.run(command)
     if done.returncode:
         raise Failed(f"{command} ended with {done.returncode}:\n{done.stderr}")
@@ -72,7 +72,7 @@ def told(project, command):
 
 
 def asked_for(project, package, wanted, extra=""):
-    """What the installed package, with its extra, asks for of the `wanted` one: a Requirement."""
+    """Return the Requirement for `wanted` of the installed package with its extra."""
     code = f"import importlib.metadata as m, json; print(json.dumps(m.requires({package!r})))"
     texts = json.loads(told(project, [str(project.python), "-c", code]))
     found = [Requirement(text) for text in texts]
@@ -81,14 +81,14 @@ def asked_for(project, package, wanted, extra=""):
         for each in found
         if each.name == wanted
         and (each.marker is None or each.marker.evaluate({"extra": extra}))
-        # celery's extras ask for kombu with theirs; the plain line has the bound.
+        # celery's extras ask for kombu with an extra. The plain line has the bound.
         and not each.extras
     ]
     return asked
 
 
 def versions(project):
-    """{package: installed version}"""
+    """Return {package: installed version}."""
     lines = told(project, "pip freeze").splitlines()
     found = dict(line.split("==") for line in lines if "==" in line)
     return {name: found[name] for name in CHOSEN}
@@ -106,7 +106,7 @@ def baked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def projects(baked, tmp_path_factory):
-    """{age: a Project with packages of that age}; pyproject.toml says which are admitted."""
+    """{age: a Project with the oldest or newest packages that pyproject.toml admits}"""
     text = (baked / "pyproject.toml").read_text()
     requirements = list(map(Requirement, tomllib.loads(text)["project"]["dependencies"]))
     made = {}
@@ -115,11 +115,11 @@ def projects(baked, tmp_path_factory):
         made[age] = Project(baked, settings=DEVELOPMENT, venv=folder / "venv")
         made[age].make_venv()
     install(made["newest"], requirements)
-    # Of the others the newest ones: they are not what is overridden.
+    # The other packages are the newest, because nothing of them is overridden.
     by_name = {each.name: each for each in requirements}
     oldest = [lower_bound(each) if each.name in CHOSEN else each for each in requirements]
     install(made["oldest"], oldest)
-    # What is not named there, the ones that are named ask for.
+    # The packages that are named there ask for the rest.
     for package, wanted, extra in (("celery", "kombu", ""), ("kombu", "redis", "redis")):
         if wanted not in by_name:
             asked = asked_for(made["oldest"], package, wanted, extra)
@@ -146,7 +146,7 @@ def test_its_own_tests_pass(age, projects):
 
 @pytest.fixture(scope="module")
 def after_renames(projects, tmp_path_factory):
-    """{(file, method): the ended test run} of copies in which that override is lost."""
+    """{(file, method): the ended test run} of copies that have lost that override."""
     newest = projects["newest"]
 
     def run(renamed):

@@ -18,14 +18,14 @@ _runs = pytest.StashKey()
 
 @pytest.fixture(scope="package", autouse=True)
 def no_leftovers(tmp_path_factory):
-    """No process may stay when all are through; one by one cannot be said side by side."""
+    """Assert that no process stays after all tests. Side by side, one test cannot be told apart."""
     with nothing_left_in(tmp_path_factory.getbasetemp()):
         yield
 
 
 @pytest.fixture(scope="package")
 def runs(request, no_leftovers, server_program, deployment, certificates, tmp_path_factory):
-    """Every test of this folder that was asked for, running from here on."""
+    """Every selected test of this folder, running from here on."""
     build, stages, bodies = deployment("render_public"), [], {}
     for item in request.session.items:
         if item.path.parent == HERE:
@@ -40,8 +40,8 @@ def runs(request, no_leftovers, server_program, deployment, certificates, tmp_pa
 
 @pytest.fixture
 def stage(runs):
-    """A `Stage`: what a test puts a service on, and does it harm."""
-    # The test's thread gets the real one, in _body().
+    """A `Stage`, on which a test puts a service and does it harm."""
+    # The test's thread gets the real stage, in _body().
 
 
 def _body(test, stage, parameters):
@@ -50,7 +50,7 @@ def _body(test, stage, parameters):
 
 
 def pytest_pyfunc_call(pyfuncitem):
-    """Wait for what runs already, in place of calling the test."""
+    """Wait for the test, which runs already, instead of calling it."""
     runs = pyfuncitem.config.stash.get(_runs, None)
     if runs is None or pyfuncitem.nodeid not in runs:
         return None
@@ -59,7 +59,7 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """The times that pytest measures are those of waiting in line."""
+    """Print real times, because pytest measures only how long it waited for each test."""
     if runs := config.stash.get(_runs, None):
         terminalreporter.section("seconds of each fault, side by side")
         for name, seconds in sorted(runs.seconds().items(), key=lambda row: -row[1]):

@@ -28,18 +28,18 @@ VerificationEmail.objects.create(user=user, domain="service.example", requested_
 
 @pytest.mark.parametrize("minutes", [5, -5], ids=["5 min ahead", "5 min behind"])
 def test_a_worker_whose_clock_differs_still_sweeps_and_is_ready(stage, minutes):
-    """Only the worker's clock is wrong; web, beat and doctor have the right one."""
+    """Only the worker's clock is wrong; those of web, beat and doctor are right."""
     library = next(iter(glob.glob(FAKETIME)), None)
     if library is None:
         pytest.skip(INSTALL)
     if find_programs() is None:
         pytest.skip(f"NOT TESTED: {POSTGRES}")
-    # SQLite has no clock of its own, but that of the process which asks.
+    # SQLite has no clock of its own, and uses that of the process that asks.
     database = stage.add(Postgres())
     stage.start_redis()
     stage.prepare(DATABASE_URL=database.url)
     stage.sweep_often()
-    # The monotonic clock is one machine's own: it stays.
+    # The monotonic clock belongs to one machine, so it stays right.
     environment = f"LD_PRELOAD={library} DONT_FAKE_MONOTONIC=1 FAKETIME={minutes * 60:+d}s"
     stage.replace_in(
         "supervisord.conf", "^command=(celery .* worker)", rf"command=env {environment} \1"
@@ -48,7 +48,7 @@ def test_a_worker_whose_clock_differs_still_sweeps_and_is_ready(stage, minutes):
     stage.wait_ready()
     stage.service.wait_for_status("/readyz", 200, 30)
 
-    # As if beat had been silent for long, and a mail's task had been lost.
+    # This looks as if beat had been silent for long, and a mail's task were lost.
     stage.manage(SILENCE)
     stage.mailbox.wait("ada@example.com", SWEPT)
     stage.service.wait_for_status("/readyz", 200, 30)

@@ -10,7 +10,7 @@ AFTER_READY = 3 * 30  # seconds
 
 
 def start_with_a_slow_mail_server(stage):
-    """A service in the middle of a conversation of 60 s about a mail; its sink and the address."""
+    """Start a service that is sending a mail to a slow server; return the sink and the address."""
     sink = stage.add(SMTPSink(slow=60))
     stage.start_redis()
     stage.start(EMAIL_URL=sink.url)
@@ -20,7 +20,7 @@ def start_with_a_slow_mail_server(stage):
 
 
 def test_a_mail_that_a_stop_interrupts_is_sent_soon_after_the_start(stage):
-    """SIGTERM, as of a deploy: what the task had claimed is given back."""
+    """At SIGTERM, as in a deploy, the task gives its claim back."""
     sink, address = start_with_a_slow_mail_server(stage)
     assert set(stage.service.stop(28).values()) == {0}
     sink.slow = 0
@@ -31,7 +31,7 @@ def test_a_mail_that_a_stop_interrupts_is_sent_soon_after_the_start(stage):
 
 
 def test_a_mail_that_a_kill_interrupts_is_sent_by_the_next_sweep(stage):
-    """kill -9 of everything: the claim of 90 s runs out, then the sweep sends."""
+    """After kill -9 of everything the claim of 90 s runs out, and then the sweep sends."""
     sink, address = start_with_a_slow_mail_server(stage)
     stage.program.kill()
     sink.slow = 0
@@ -43,7 +43,7 @@ def test_a_mail_that_a_kill_interrupts_is_sent_by_the_next_sweep(stage):
 
 
 def test_mails_promised_while_the_password_was_wrong_are_sent_soon_after_the_start(stage):
-    """A rotation: the server has a new password, and the service is started with it later."""
+    """The server has a new password, and the service gets it with a later start."""
     stage.start_redis()
     stage.start()
     server, new = stage.server, "another-pw-of-tests"

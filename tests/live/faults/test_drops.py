@@ -1,4 +1,4 @@
-"""A network that swallows the packets of existing connections: neither side is told."""
+"""A network drops the packets of existing connections, and neither side is told."""
 
 import time
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.live
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 def test_a_worker_consumes_again_after_its_connections_were_dropped(stage, busy):
-    """The doctor is red while it lasts, tasks are done again after it, no promised mail is lost."""
+    """Meanwhile the doctor is red. Afterwards tasks are done, and no promised mail is lost."""
     with private_network():
         stage.start_redis()
         stage.prepare()

@@ -1,4 +1,4 @@
-"""One message that a worker cannot read or does not know ends nothing, and is kept."""
+"""A message that a worker cannot read or does not know is kept, and ends no program."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ TABLE = "operations_putasidemessage"
 
 
 def message(**changes):
-    """A message of kombu's, as Redis keeps it, with what a test changes in it."""
+    """Return a message of kombu as Redis keeps it, with a test's changes."""
     body = json.dumps([[1], {}, {}]).encode()
     whole = {
         "body": base64.b64encode(body).decode(),
@@ -48,12 +48,12 @@ MESSAGES = {
 
 
 def rows(stage):
-    """Those put aside: (queue, reason, headers, body, worker)."""
+    """Return (queue, reason, headers, body, worker) of the messages that were put aside."""
     return stage.sql(f"SELECT queue, reason, headers, body, worker FROM {TABLE} ORDER BY id")
 
 
 def problem_with(stage, text):
-    """What went wrong with this message, or None."""
+    """Return what went wrong with this message, or None."""
     before, worker, count = stage.pids(), len(stage.exits_of_worker()), len(rows(stage))
     stage.server.command("LPUSH", stage.key("celery"), text)
     try:
@@ -74,7 +74,7 @@ def problem_with(stage, text):
 
 
 def test_a_message_that_cannot_be_read_is_put_aside(stage):
-    """A row for each, the worker goes on at once, readiness stays."""
+    """There is a row for each, the worker goes on at once, and /readyz stays ready."""
     stage.start_redis()
     stage.start()
     try:
@@ -89,7 +89,7 @@ def test_a_message_that_cannot_be_read_is_put_aside(stage):
 
 
 def test_a_message_that_cannot_be_read_ends_no_worker(stage):
-    """Whatever becomes of the message: no loop of starts that readiness does not see."""
+    """Whatever becomes of the message, no worker starts again and again unseen by /readyz."""
     stage.start_redis()
     stage.start()
     before = stage.pids()

@@ -1,4 +1,4 @@
-"""A Redis that answers but takes no writes counts as down: nothing ends, nothing is lost."""
+"""A Redis that answers but refuses writes counts as down: no program ends, no task is lost."""
 
 import time
 
@@ -24,7 +24,7 @@ LINES_A_MINUTE = 200
 
 
 def hold(stage, seconds):
-    """For so long: the web serves, and /readyz says that the broker fails."""
+    """Assert for so many seconds that the web serves, and that /readyz says the broker fails."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         status, _, took = stage.service.status("/healthz")
@@ -44,7 +44,7 @@ def wait_until_it_refuses(stage):
 
 
 def test_a_message_that_redis_may_not_record_is_worked_on(stage):
-    """The right to HSET is missing: kombu would lose each message that it fetches."""
+    """The right to HSET is missing, so plain kombu would lose each message that it fetches."""
     stage.start_redis()
     stage.start()
     before = stage.pids()
@@ -57,7 +57,7 @@ def test_a_message_that_redis_may_not_record_is_worked_on(stage):
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_redis_that_refuses_while_tasks_run_and_wait(stage, refusal):
-    """Nothing is restarted or lost, /readyz shows it, the log stays readable."""
+    """No program restarts, no task is lost, /readyz shows the state, and the log stays readable."""
     stage.start_redis(extra=refusing.OPTIONS.get(refusal.__name__, ()))
     stage.start()
     before = stage.pids()
@@ -96,9 +96,9 @@ def test_a_redis_that_refuses_at_boot(stage, refusal):
 
 
 def test_a_failover_that_leaves_old_connections_at_the_old_server(stage):
-    """The old one becomes a read-only replica of the new one: every program finds the new one."""
+    """The old server becomes a read-only replica of the new one, which every program finds."""
     ports = free_port(), free_port()
-    # A plain port beside the one with TLS, for what the two say to each other.
+    # The two servers talk to each other on a plain port beside the one with TLS.
     old, new = (
         stage.start_redis(extra=[f"port {port}", f"masterauth {PASSWORD}"]) for port in ports
     )
@@ -116,7 +116,7 @@ def test_a_failover_that_leaves_old_connections_at_the_old_server(stage):
     time.sleep(5)
     tasks += stage.send(5)
     stage.wait_done(tasks)
-    # A readiness that answers from its old connection would not show it.
+    # If /readyz used its old connection, it would not show that.
     stage.service.wait_for_status("/readyz", 200, CONSUMES_AGAIN)
     tasks = stage.send(5)
     assert len(tasks) == 5, stage.refused

@@ -1,4 +1,4 @@
-"""A Redis that does not answer for a while, and closes nothing: a busy host, a snapshot."""
+"""Redis stalls: for a while it neither answers nor closes anything (a busy host, a snapshot)."""
 
 import time
 
@@ -19,13 +19,13 @@ STALLS = {
 
 @pytest.mark.parametrize("stall", STALLS)
 def test_a_worker_consumes_again_after_a_stall(stage, stall):
-    """No acknowledgement that falls into a stall costs a place, and none is left for an hour."""
+    """An acknowledgement during a stall costs no place, and leaves no task for an hour."""
     lengths, processes, busy = STALLS[stall]
     stage.start_redis()
     stage.start(CELERY_WORKER_CONCURRENCY=processes)
     before = stage.pids()
     for length in lengths:
-        # Done after 2 s: the server is silent for longer than a client waits for its answer.
+        # The task is done after 2 s. The server stays silent for longer than a client waits.
         running = stage.send(processes, seconds=2) if busy else []
         stage.wait_started(running)
         with stalled(stage.server):

@@ -1,4 +1,4 @@
-"""Housekeeping sends what is due, and nothing that need not or cannot be sent is in its way."""
+"""Housekeeping sends what is due. Mails that cannot or need not be sent are not in its way."""
 
 import re
 
@@ -8,9 +8,9 @@ from harness.processes import wait_until
 from harness.smtp_sink import SMTPSink
 
 pytestmark = pytest.mark.live
-NOBODY = "nobody.example"  # the mail server refuses every address there
+NOBODY = "nobody.example"  # The mail server refuses every address there.
 SWEPT = 90  # seconds; three times what the copy's housekeeping leaves between two sweeps
-# Promises of 20 minutes ago whose tasks are lost: only a sweep finds them.
+# Promises of 20 minutes ago whose tasks are lost, so that only a sweep finds them.
 PROMISE = """
 from datetime import timedelta
 from django.utils import timezone
@@ -38,7 +38,7 @@ User.objects.create_superuser("root", "root@example.com", "correct horse 7")
 
 
 def test_rows_that_need_nothing_or_are_refused_starve_no_other(stage):
-    """The one that can be sent is, at the next sweep; those refused are tried once, and shown."""
+    """The next sweep sends the good one. The refused ones are tried once, and shown."""
     sink = stage.add(SMTPSink(refuses=lambda address: address.endswith(NOBODY)))
     stage.start_redis()
     stage.prepare(EMAIL_URL=sink.url)
@@ -49,7 +49,7 @@ def test_rows_that_need_nothing_or_are_refused_starve_no_other(stage):
     refused = {f"r{number}@{NOBODY}" for number in range(100)}
     wait_until(lambda: refused <= set(sink.tried), SWEPT, "each address is tried")
 
-    # Whatever waits for another try is due now, and the next sweep comes.
+    # Everything that waits for another try is due now, and the next sweep comes.
     stage.age_promises(minutes=60)
     stage.manage(f'{PROMISE}\npromise([new("grace", "grace@example.com")])')
     wait_until(lambda: sink.messages("grace@example.com"), SWEPT, "a mail of the next sweep")
