@@ -15,7 +15,7 @@ class Failed(Exception):
     """Something that should have worked did not; the text says what, with the last log lines."""
 
 
-_given = set()
+_given: set[int] = set()
 
 
 def free_port():

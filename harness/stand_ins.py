@@ -8,7 +8,7 @@ from .processes import free_port, wait_until
 from .redis_server import RedisServer
 
 # {key: why} of the rows that no server on loopback can stand in for; all others are live-tested.
-NOT_LIVE_TESTED = {}
+NOT_LIVE_TESTED: dict[str, str] = {}
 # More connections than any test opens.
 PLENTY = 1000
 # A stand-in closes idle connections this many times sooner: after 3 to 12 s, and so before the
