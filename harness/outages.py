@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ class Outage:
     """`url` is the service's Redis URL. Until `begin()` the server may still be well."""
 
     url: str
-    begin: callable = lambda: None
+    begin: Callable[[], object] = lambda: None
 
 
 def url_of(sock, password):

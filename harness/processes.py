@@ -15,7 +15,7 @@ class Failed(Exception):
     """Something did not work that should have. The text says what, with the last lines of logs."""
 
 
-_given = set()
+_given: set[int] = set()
 
 
 def free_port():

@@ -8,7 +8,7 @@ from .processes import free_port, wait_until
 from .redis_server import RedisServer
 
 # {key: why} of the rows for which no server on loopback can stand in. All others are live-tested.
-NOT_LIVE_TESTED = {}
+NOT_LIVE_TESTED: dict[str, str] = {}
 # A limit that no test reaches.
 PLENTY = 1000
 # A stand-in closes idle connections this many times sooner, after 3 to 12 s. That is before the

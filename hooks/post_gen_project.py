@@ -21,9 +21,9 @@ import os
 import re
 import textwrap
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ImportError:  # Python 3.10 has no tomllib.
+else:  # Python 3.10 has no tomllib.
     tomllib = None
 try:
     import yaml
@@ -60,6 +60,11 @@ RENDERED = {
     "CELERY_REMOTE_CONTROL": "__remote_control",
 }
 
+# What running a service leaves in its folder. Git ignores it, and cookiecutter copies it.
+LEFTOVER = re.compile(
+    r"__pycache__|.*\.pyc|\.(ruff|mypy|pytest)_cache|\.venv|\.env|db\.sqlite3.*|staticfiles"
+    r"|supervisor\.sock|supervisord\.pid"
+)
 # Written as one string, this pattern would itself be a template tag of this file.
 TAGS = re.compile("{[{" + "%]")
 SHELL = re.compile(r"\b\w*sh\s+-\w*c\b|&&|\|")
@@ -99,7 +104,8 @@ NOT_TEXT = {
 def problems(root, answers):
     """Return what is wrong with the project in the folder `root`, one sentence each."""
     files = read(root, WRITTEN.split())
-    return [text for check in CHECKS for text in check(files, answers)]
+    found = [text for check in CHECKS for text in check(files, answers)]
+    return [*found, *leftover_problems(root)]
 
 
 def skipped(answers):
@@ -113,12 +119,51 @@ def skipped(answers):
 def read(root, names):
     """Return {path: text} of these files of `root`, and of all files in folders of these names."""
     files = {}
-    for top in (os.path.join(root, name) for name in names):
-        below = [os.path.join(folder, name) for folder, _, found in os.walk(top) for name in found]
-        for path in filter(os.path.isfile, [top, *below]):
-            with open(path, encoding="utf-8", errors="replace") as file:
-                files[os.path.relpath(path, root).replace(os.sep, "/")] = file.read()
+    for name in names:
+        for path in (name, *below(root, name)):
+            place = os.path.join(root, path)
+            if os.path.isfile(place) and not is_leftover(path):
+                with open(place, encoding="utf-8", errors="replace") as file:
+                    files[path] = file.read()
     return files
+
+
+def below(root, name):
+    """Yield the paths of all that is in this folder of `root`, but nothing inside a leftover."""
+    for folder, folders, files in os.walk(os.path.join(root, name)):
+        for entry in sorted([*folders, *files]):
+            yield os.path.relpath(os.path.join(folder, entry), root).replace(os.sep, "/")
+        folders[:] = [entry for entry in folders if not LEFTOVER.fullmatch(entry)]
+
+
+def is_leftover(path):
+    return LEFTOVER.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def leftover_problems(root):
+    """Yield a sentence if something came along that is left where the template's service has run.
+
+    All that stands in the project's own folders came along. Beside them it may be the user's, who
+    bakes into a folder with an .env. What came along is younger than the marker there: pre_gen
+    writes that before cookiecutter writes its first file.
+    """
+    inside = [path for name in WRITTEN.split() for path in below(root, name)]
+    beside = [name for name in os.listdir(root) if is_young(root, name)]
+    found = sorted(filter(is_leftover, [*beside, *inside]))
+    if found:
+        yield (
+            f"{', '.join(found)} came along from the template's folder, where somebody has run the "
+            "service: delete that there, and generate the project again."
+        )
+
+
+def is_young(root, name):
+    """Whether the file is younger than the marker; it is not where there is no marker."""
+    try:
+        marker = os.stat(os.path.join(root, MARKER))
+        return os.stat(os.path.join(root, name)).st_mtime_ns > marker.st_mtime_ns
+    except OSError:
+        return False
 
 
 def check_presence(files, answers):

@@ -133,6 +133,8 @@ def counted(page: str, rows: dict[str, dict]) -> str:
     counts = refusals.counts(rows)
     for what, number in counts.items():
         line = re.search(rf"^\| {re.escape(what)} \| (\d+) .*$", page, re.MULTILINE)
+        if line is None:
+            raise ValueError(f"docs/security.md must have a row of the table for: {what}")
         page = page.replace(line[0], re.sub(rf"\b{line[1]}\b", str(number), line[0]))
     least = refusals.TRIES * counts[refusals.VERIFYING]
     return re.sub(r"at least \d+ connections", f"at least {least} connections", page)

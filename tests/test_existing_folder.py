@@ -22,11 +22,13 @@ BAD = {"cert_strictness": "required", "redis_provider": "heroku"}
 PAGE = "<p>The owner's page</p>\n"
 # Files of an owner, which no bake makes and which nobody wants to lose.
 KEPT = {
+    ".env": "SECRET_KEY=my own\n",
     ".git/config": "[core]\n\tbare = false\n",
     "LICENSE": "All rights reserved\n",
     "notes.txt": "postgres://ada:s3cret7@db/x cookiecutter.notes {{ todo }}\n",
     "old/script.py": "print 'Python 2'\n",
     "config.txt": "not the package\n",
+    "db.sqlite3": "not the template's\n",
 }
 
 

@@ -1,5 +1,6 @@
 """hooks/post_gen_project.py: each check on a small project, as plain Python, and in real bakes."""
 
+import os
 import shutil
 import textwrap
 
@@ -599,6 +600,52 @@ def test_files_that_the_project_does_not_write_are_the_users_own(post_gen, tmp_p
     assert "a SECRET_KEY" in " ".join(post_gen.problems(tmp_path, answers))
 
 
+CAME_ALONG = (
+    "{} came along from the template's folder, where somebody has run the service:"
+    " delete that there, and generate the project again."
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("config/__pycache__/settings.cpython-311.pyc", "config/__pycache__"),
+        ("authentication/migrations/__pycache__/x.pyc", "authentication/migrations/__pycache__"),
+        ("redis_connection/url.pyc", "redis_connection/url.pyc"),
+        ("operations/.ruff_cache/0.17/1", "operations/.ruff_cache"),
+        ("tests/.mypy_cache/3.11/x.json", "tests/.mypy_cache"),
+        ("config/.env", "config/.env"),
+    ],
+)
+def test_what_running_the_template_left_in_a_folder_is_refused(post_gen, tmp_path, name, shown):
+    """In one sentence, whatever it holds."""
+    answers = project(tmp_path)
+    edit(tmp_path / name, None, "SECRET_KEY=abc\n{{ cookiecutter.x }} def x(:\n")
+    assert post_gen.problems(tmp_path, answers) == [CAME_ALONG.format(shown)]
+
+
+@pytest.mark.parametrize("name", ["db.sqlite3", ".env", ".ruff_cache/x", "__pycache__/manage.pyc"])
+def test_beside_the_folders_it_is_refused_if_it_came_with_the_bake(post_gen, tmp_path, name):
+    """It is the user's own if it is older than the marker."""
+    answers = project(tmp_path)
+    for path in (name, post_gen.MARKER):
+        edit(tmp_path / path, None, "x")
+    top = name.partition("/")[0]
+    os.utime(tmp_path / post_gen.MARKER, (2000, 2000))
+    os.utime(tmp_path / top, (1000, 1000))
+    assert post_gen.problems(tmp_path, answers) == []
+    os.utime(tmp_path / top, (3000, 3000))
+    assert post_gen.problems(tmp_path, answers) == [CAME_ALONG.format(top)]
+
+
+def test_all_that_came_along_is_named_in_one_sentence(post_gen, tmp_path):
+    answers = project(tmp_path)
+    for name in ("config/__pycache__/a.pyc", "config/__pycache__/b.pyc", "tests/x.pyc"):
+        edit(tmp_path / name, None, "x")
+    [text] = post_gen.problems(tmp_path, answers)
+    assert text == CAME_ALONG.format("config/__pycache__, tests/x.pyc")
+
+
 def test_nothing_is_written_or_removed(post_gen, tmp_path):
     answers = project(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -757,4 +804,17 @@ def test_a_broken_template_says_what_is_wrong_and_leaves_nothing(bake, template,
     assert "add up to 189 s, above 28 s." in error
     assert "\nAnswers: project_name=" in error
     assert "(What follows is cookiecutter's own traceback; the reasons are above.)\n" in error
+    assert list(output.iterdir()) == []
+
+
+def test_a_template_in_which_the_service_was_run_is_refused(bake, template, tmp_path, capfd):
+    used = shutil.copytree(template, tmp_path / "used")
+    left = (".env", "db.sqlite3", "config/__pycache__/x.pyc", ".mypy_cache/x.json")
+    for name in left:
+        edit(used / SERVICE.name / name, None, "x")
+    output = tmp_path / "output"
+    with pytest.raises(FailedHookException):
+        bake(output=output, broken=used)
+    error = " ".join(capfd.readouterr().err.split())
+    assert CAME_ALONG.format(".env, .mypy_cache, config/__pycache__, db.sqlite3") in error
     assert list(output.iterdir()) == []

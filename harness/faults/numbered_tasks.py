@@ -33,4 +33,5 @@ def can_consume(self):
 
 
 # While that file exists, the worker fetches nothing and knows no reason.
-hears, virtual.QoS.can_consume = virtual.QoS.can_consume, can_consume
+hears = virtual.QoS.can_consume
+virtual.QoS.can_consume = can_consume  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ from harness.processes import Program, run
 from harness.service import Project
 
 pytestmark = pytest.mark.live
-NOT_COPIED = (".git", ".venv", ".demo", "__pycache__", ".pytest_cache", ".ruff_cache")
+NOT_COPIED = (".git", ".venv*", ".demo", "__pycache__", ".*_cache")
 PROOFS = (
     r"separate process: +the task ran in \d+, child of the Celery worker \d+, under supervise \d+",
     r"connection: +\d+ TLS handshakes, Redis has no other port",
