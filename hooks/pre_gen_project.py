@@ -21,6 +21,7 @@ import textwrap
 import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 # RAW holds the answers as cookiecutter rendered them, GIVEN as they were before.
 RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
@@ -49,7 +50,7 @@ WRITTEN = (
 )
 # This file is in the project from before the first file is written until the last check has passed.
 MARKER = "INCOMPLETE.txt"
-WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
+WRAPPED: dict[str, Any] = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
 UNFINISHED = (
     "Cookiecutter has not finished this project: files may be missing, and nothing was checked.\n"
     "Delete this folder, or everything in it that is not your own, and generate the "

@@ -13,9 +13,6 @@ from harness.answers import ROOT, ROWS, SERVICE
 NAME = "{{ cookiecutter.project_slug }}"
 LITERALS = {
     "config/celery.py": {NAME},
-    # Both are to go. Then they leave this list, which the test below asks for.
-    "operations/checks.py": {"{{ cookiecutter.__url_env }}"},
-    "tests/test_deployment.py": {"{{ cookiecutter.__url_env }} is not set"},
 }
 ONE_VALUE = re.compile(r"\{\{ cookiecutter\.\w+ \}\}")
 

@@ -338,7 +338,7 @@ def python_statements(files):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
     }
     yield "project_slug", constants["SERVICE_NAME"], settings
-    yield "url_env", constants["REDIS_URL_NAME"], settings
+    yield "url_env", constants["PROVIDERS_URL_NAME"], settings
     calls = {ast.unparse(n.func): n for n in ast.walk(tree) if isinstance(n, ast.Call)}
     values = {word.arg: word.value for word in calls["Environment"].keywords}
     defaults = ast.literal_eval(values["defaults"])
@@ -461,8 +461,8 @@ MISREAD = {
     ),
     "another provider's variable": (
         "config/settings.py",
-        'REDIS_URL_NAME = "REDIS_URL"',
-        'REDIS_URL_NAME = "SCALINGO_REDIS_URL"',
+        'PROVIDERS_URL_NAME = "REDIS_URL"',
+        'PROVIDERS_URL_NAME = "SCALINGO_REDIS_URL"',
         "url_env is REDIS_URL in .env.example or",
     ),
     "another provider's name": ("README.md", "Upstash", "Aiven", "label is Aiven in README.md or"),

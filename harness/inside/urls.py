@@ -149,16 +149,21 @@ def literally(*given):
     return replace(url, text=url.text.replace("%", "%25"))
 
 
+def quoting(refused):
+    return f"{refused.args[0]} {url}"
+
+
 if fault == ["leaky"]:
-    errors.InvalidSetting.__str__ = lambda refused: f"{refused.args[0]} {url}"
+    errors.InvalidSetting.__str__ = quoting
 elif fault == ["careless"]:
-    policies.is_private = lambda host: True
+    vars(policies)["is_private"] = lambda host: True
 elif fault == ["literal"]:
-    policies.read_url = literally
+    vars(policies)["read_url"] = literally
 elif fault == ["lenient"]:
     policies.Policy.verified = False
 
-counts, wrong = Counter(), []
+counts: Counter[str] = Counter()
+wrong: list[str] = []
 for number in range(TRIES):
     url, meant = a_url()
     given = {"REDIS_URL": url} | variables()

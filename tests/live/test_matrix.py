@@ -145,8 +145,8 @@ REPORTED = {
     "another provider's variable": (
         {"redis_provider": "upstash"},
         SETTINGS,
-        'REDIS_URL_NAME = "REDIS_URL"',
-        'REDIS_URL_NAME = "SCALINGO_REDIS_URL"',
+        'PROVIDERS_URL_NAME = "REDIS_URL"',
+        'PROVIDERS_URL_NAME = "SCALINGO_REDIS_URL"',
         "exit status 2: SCALINGO_REDIS_URL is not set",
     ),
     "another provider's host": (

@@ -219,10 +219,10 @@ LOGGING = {
 
 # Redis: one URL and one TLS policy for the broker, the results, the probes and your own clients
 
-# CELERY_BROKER_URL is asked first. In messages, the variable that counts is named.
-REDIS_URL_NAME = "{{ cookiecutter.__url_env }}"
-if env.text("CELERY_BROKER_URL"):
-    REDIS_URL_NAME = "CELERY_BROKER_URL"
+# The variable in which the provider's URL is expected. CELERY_BROKER_URL wins over it.
+PROVIDERS_URL_NAME = "{{ cookiecutter.__url_env }}"
+# The variable that counts. Messages name it.
+REDIS_URL_NAME = "CELERY_BROKER_URL" if env.text("CELERY_BROKER_URL") else PROVIDERS_URL_NAME
 REDIS_URL_IS_SET = bool(env.text(REDIS_URL_NAME))
 REDIS = env.redis_policy(REDIS_URL_NAME, production=not DEBUG)
 # Connections of this process to that server follow the policy, whoever opens them.

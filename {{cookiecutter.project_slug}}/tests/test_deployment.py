@@ -89,7 +89,7 @@ class ProductionTests(SimpleTestCase):
     def test_a_variable_that_is_missing_is_named_in_one_line(self):
         for name, line in {
             "SECRET_KEY": "SECRET_KEY is not set",
-            "CELERY_BROKER_URL": "{{ cookiecutter.__url_env }} is not set",
+            "CELERY_BROKER_URL": f"{settings.PROVIDERS_URL_NAME} is not set",
         }.items():
             with self.subTest(name):
                 done = manage("check", **{name: ""})
@@ -196,7 +196,7 @@ class StopTests(SimpleTestCase):
 
 class QueueTests(SimpleTestCase):
     def test_the_redis_in_render_yaml_never_drops_a_queued_task(self):
-        for redis in deployment_files.queues_in_blueprint("{{ cookiecutter.__url_env }}"):
+        for redis in deployment_files.queues_in_blueprint(settings.PROVIDERS_URL_NAME):
             policy = redis.get("maxmemoryPolicy", deployment_files.RENDER_POLICY)
             message = (
                 f"render.yaml: {redis['name']} holds the queue, and drops it when memory is full. "

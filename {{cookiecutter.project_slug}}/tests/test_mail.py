@@ -396,6 +396,8 @@ class SweepTests(MailCase):
 
 
 class Conversation(socketserver.StreamRequestHandler):
+    server: "MailServer"
+
     def handle(self):
         self.server.connections += 1
         # The client may have gone away.

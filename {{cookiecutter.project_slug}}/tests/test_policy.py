@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import redis
@@ -18,7 +19,7 @@ PEM = "-----BEGIN CERTIFICATE-----\nVEhFIEdJVkVOIENFUlRJRklDQVRF\n-----END CERTI
 
 def policy(url: str, **settings) -> Policy:
     """The policy of a URL in production, with `settings` in place of the strict ones."""
-    strict = {
+    strict: dict[str, Any] = {
         "cert_reqs": "required",
         "check_hostname": True,
         "databases": 16,

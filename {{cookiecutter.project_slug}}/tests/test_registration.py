@@ -54,7 +54,9 @@ class RegistrationTests(TestCase):
         return User.objects.get()
 
     def link(self) -> str:
-        return re.search(r"https?://testserver(/\S+)", mail.outbox[-1].body)[1]
+        found = re.search(r"https?://testserver(/\S+)", mail.outbox[-1].body)
+        assert found, "the e-mail has no link"
+        return found[1]
 
     def age(self, **fields):
         VerificationEmail.objects.update(**fields)

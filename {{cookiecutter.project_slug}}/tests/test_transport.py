@@ -57,7 +57,7 @@ def channel_of(redis: Redis) -> transport.Channel:
     channel = object.__new__(transport.Channel)
     client = SimpleNamespace(as_uri=lambda: f"redis://{id(redis)}")
     channel.connection = SimpleNamespace(client=client)
-    channel._create_client = lambda asynchronous=False: redis
+    channel._create_client = lambda asynchronous=False: redis  # type: ignore[method-assign]
     return channel
 
 
