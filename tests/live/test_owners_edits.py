@@ -185,8 +185,7 @@ LEGITIMATE = {
             add("supervisord.conf", "[program:django]", "stopwaitsecs=8"),
         ],
         "a program that stops together with another": [
-            FLOWER,
-            conf("stopwaitsecs=1", "stopwaitsecs=2"),
+            program("flower", "celery -A config flower", "stopwaitsecs=2"),
             add("supervisord.conf", "[group:side]", "programs=flower,celery_beat"),
         ],
         "the same number of threads, old values in comments, another application": [

@@ -181,9 +181,9 @@ ACCEPTED = {
     },
 }
 COMMANDS = {
-    "celery worker": "celery -A config worker --without-gossip",
+    "celery worker": "celery -A config worker",
     "celery beat": "celery -A config beat",
-    "gunicorn": "gunicorn config.wsgi --preload --bind 127.0.0.1:{port} --no-control-socket",
+    "gunicorn": "gunicorn config.wsgi --bind 127.0.0.1:{port}",
     "supervise": "python -m operations.supervise -c supervisord.conf",
 }
 EVERYWHERE = ["no secret key", "raw slash", "another key", "database"]

@@ -87,8 +87,9 @@ def supervised_groups() -> list[list[Process]]:
     try:
         options.realize(["-c", str(settings.BASE_DIR / "supervisord.conf")], doc="")
     except SystemExit:
-        said = " ".join(options.stderr.getvalue().split())
-        raise AssertionError(f"supervisor cannot read supervisord.conf. {said}") from None
+        reason, _, _ = options.stderr.getvalue().partition("For help")
+        reason = " ".join(reason.split())
+        raise AssertionError(f"supervisor cannot read supervisord.conf. {reason}") from None
     return [
         [
             Process(
