@@ -383,7 +383,7 @@ def test_a_breakpoint_and_a_closed_terminal(project, command):
             [str(port)],
             cwd=str(project),
             env=a_developers(TERM="xterm-256color"),
-            timeout=60,
+            timeout=400,  # seconds: it may be the first, which makes .venv
             encoding="utf-8",
         )
         try:

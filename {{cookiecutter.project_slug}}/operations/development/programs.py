@@ -237,9 +237,12 @@ def stop(programs: Iterable[Program]) -> None:
 
 
 def restart(programs: Iterable[Program]) -> None:
+    """End all of them at the same time, and start each as soon as it has ended."""
     programs = list(programs)
-    stop(programs)
     for program in programs:
+        program.ask_to_end()
+    for program in programs:
+        program.make_end()
         program.start()
 
 
