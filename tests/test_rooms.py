@@ -1,6 +1,7 @@
 """The rooms of the service: which package may import which."""
 
 import ast
+import re
 import sys
 
 import pytest
@@ -83,3 +84,27 @@ def test_what_the_tests_share_does_not_import_tests(folder):
     assert files
     assert [path.name for path in files if "tests" in imports(path.read_text("utf-8"))] == []
     assert imports("from tests.live import conftest") == {"tests"}
+
+
+# A private name of another package, asked for or overridden. Django's `_meta` is documented.
+PRIVATE = re.compile(r"\._(?!meta\b)[a-z]\w*|\bdef _[a-z]\w*")
+INTERNALS = "redis_connection/internals.py"
+
+
+def private_names(text):
+    return set(PRIVATE.findall(text))
+
+
+def test_private_names_stand_in_one_file():
+    found = {
+        path.relative_to(SERVICE).as_posix(): private_names(path.read_text("utf-8"))
+        for room in ROOMS
+        for path in (SERVICE / room).rglob("*.py")
+    }
+    assert "._connparams" in found.pop(INTERNALS)
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("line", ["self._pool = None", "def _put(self):", "x()._sslobj"])
+def test_a_private_name_elsewhere_would_be_seen(line):
+    assert private_names(line)

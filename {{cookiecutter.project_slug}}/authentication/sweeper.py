@@ -1,7 +1,7 @@
 """The sweep: it sends the verification e-mails that no task has sent.
 
 A sweep is a chain of slices of about 10 seconds, so that other tasks get their turn between two of
-them. `operations.tasks` queues the slices.
+them. `operations.tasks` queues the slices (D-59).
 """
 
 import logging

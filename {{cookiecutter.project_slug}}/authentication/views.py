@@ -67,7 +67,7 @@ class PasswordResetConfirmView(FormPage, auth_views.PasswordResetConfirmView):
 def verify(request: HttpRequest, token: str) -> HttpResponse:
     """The page that the link leads to. It asks on GET and verifies on POST.
 
-    Mail scanners open links, so a GET must not verify anybody's address.
+    Mail scanners open links, so a GET must not verify anybody's address (D-36).
     """
     user = links.user_of(token)
     if user is None:

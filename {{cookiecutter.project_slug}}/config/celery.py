@@ -18,8 +18,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 logger = logging.getLogger(__name__)
 
-# kombu and Celery look up the class for a URL's scheme in these tables. So whatever opens a redis://
-# or rediss:// URL in this process gets the connections of redis_connection.
+# kombu and Celery look up the class for a URL's scheme in these tables. So whatever opens a
+# redis:// or rediss:// URL in this process gets the connections of redis_connection (D-54).
 for scheme in ("redis", "rediss"):
     TRANSPORT_ALIASES[scheme] = "redis_connection.transport:Transport"
     # Something may have asked kombu for it before this file was read.
@@ -53,7 +53,8 @@ def use_django_logging(**kwargs):
 def share_memory(sender, **kwargs):
     """Keep what is in memory now shared with the processes that are forked from here on.
 
-    Otherwise a collection of garbage would write to all of it, and so copy it in each process.
+    Otherwise a collection of garbage would write to all of it, and so copy it in each process
+    (D-51).
     """
     gc.collect()
     gc.freeze()
@@ -74,7 +75,7 @@ def watch_and_sweep(sender, **kwargs):
 
 @beat_init.connect
 def start_with_housekeeping(sender, **kwargs):
-    """Make housekeeping due now: /readyz waits for it, and its first interval takes 120 s."""
+    """Make housekeeping due now: /readyz waits for it, and its interval is 120 s (D-61)."""
     entry = sender.scheduler.schedule.get("housekeeping")
     if entry:
         entry.last_run_at -= entry.schedule.run_every

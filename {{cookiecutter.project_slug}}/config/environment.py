@@ -167,7 +167,8 @@ def overrule_celery_variables(broker: str, results: str | None) -> None:
     Celery takes CELERY_BROKER_URL, CELERY_BROKER_READ_URL, CELERY_BROKER_WRITE_URL and
     CELERY_RESULT_BACKEND from the environment before it looks at any setting
     (`celery.app.utils.Settings`). So the URLs of this service go there. In a setting named
-    CELERY_BROKER_URL, `celery inspect conf` and `celery report` would show the password.
+    CELERY_BROKER_URL, `celery inspect conf` and `celery report` would show the password
+    (D-24, D-44).
     """
     os.environ["CELERY_BROKER_URL"] = broker
     for name in ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):

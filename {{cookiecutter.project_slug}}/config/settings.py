@@ -18,7 +18,8 @@ SERVICE_NAME = "{{ cookiecutter.project_slug }}"
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# What this service assumes of its Redis. An environment variable of the same name overrides it.
+# What this service assumes of its Redis. An environment variable of the same name overrides it
+# (D-02).
 env = Environment(
     dotenv=BASE_DIR / ".env",
     defaults={
@@ -183,7 +184,8 @@ SECURE_HSTS_SECONDS = 0 if DEBUG else env.integer("SECURE_HSTS_SECONDS", "3600")
 # W005 and W021 ask for HSTS on all subdomains and in the preload lists of browsers. That is a
 # decision for the whole domain, and not for one service on it.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-# W009 asks for 50 characters. The key that Render generates has 44, which hold 256 random bits.
+# W009 asks for 50 characters. The key that Render generates has 44, which hold 256 random bits
+# (D-45).
 if 44 <= len(SECRET_KEY) < 50:
     SILENCED_SYSTEM_CHECKS.append("security.W009")
 
@@ -265,7 +267,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # It also waits for a Redis that answers but refuses, because it is full or has become a replica. By
-# default that ends the worker.
+# default that ends the worker (D-56).
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # This consumer pauses between two tries. It also keeps a message that no task can be made of, where
 # Celery's own would end.
@@ -276,10 +278,10 @@ WEB_THREADS: int = runpy.run_path(str(BASE_DIR / "gunicorn.conf.py"))["threads"]
 # The number of kombu's connection objects in a process. They share two connections to Redis. A
 # thread that uses remote control holds one object and asks for a second. So there must be more of
 # them than such threads, or the threads would wait for each other for ever. Celery's default is 10,
-# and Flower uses remote control in eight threads.
+# and Flower uses remote control in eight threads (D-49).
 CELERY_BROKER_POOL_LIMIT = max(10, WEB_THREADS + 1)
 # redis-py opens a closed connection again by itself. Each further try would add up to 10 s to a web
-# request.
+# request (D-46).
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
 
 # Results are off. Each costs seven commands, and a store that is down blocks .delay(). With
@@ -328,17 +330,17 @@ CELERY_WORKER_CONCURRENCY = env.integer("CELERY_WORKER_CONCURRENCY", "2", minimu
 # `celery inspect ping` needs remote control. It costs commands, so it is off where they are billed.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.boolean("CELERY_REMOTE_CONTROL")
 
-# beat keeps its state in memory. Its one interval is short, and a file would need a disk.
+# beat keeps its state in memory. Its one interval is short, and a file would need a disk (D-53).
 CELERY_BEAT_SCHEDULER = "celery.beat.Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "housekeeping": {"task": "operations.tasks.housekeeping", "schedule": 120},  # seconds
 }
 # Tasks of priority 0 come first. Those of operations have it, or they would wait behind a long
-# queue.
+# queue (D-47).
 CELERY_TASK_DEFAULT_PRIORITY = 3
 
 # gunicorn reads WEB_CONCURRENCY itself, as its number of processes.
 WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", "1", minimum=1)
 
-# All variables are read. If some are wrong, the process ends here and names them.
+# All variables are read. If some are wrong, the process ends here and names them (D-29).
 env.exit_if_wrong()

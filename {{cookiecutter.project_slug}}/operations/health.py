@@ -21,7 +21,7 @@ class HealthMiddleware:
 
     It stands before all other middleware. A platform asks for its health pages by plain HTTP and
     under any host name, such as an IP address. SecurityMiddleware would redirect these requests to
-    https://, and CommonMiddleware would refuse a host that is not in ALLOWED_HOSTS.
+    https://, and CommonMiddleware would refuse a host that is not in ALLOWED_HOSTS (D-48).
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

@@ -56,7 +56,7 @@ def database() -> str:
 
 
 def broker() -> str:
-    """Redis takes a write: one that is full, or became a replica, still answers a PING."""
+    """Redis takes a write: one that is full, or became a replica, still answers a PING (D-58)."""
     client = kept_client()
     try:
         try_to_write(client, KEY)

@@ -4,15 +4,15 @@ supervisord, but:
 
 - A program that cannot be kept running ends it with exit status 1, so that the platform restarts
   the container or keeps the previous deploy. supervisord alone would stay up, and an event listener
-  that stops it makes it exit 0.
+  that stops it makes it exit 0 (D-33).
 - A program that starts well, but ends again and again, counts as such a program too. supervisord
-  would start it for ever.
+  would start it for ever (D-62).
 - A setting that is refused ends it at once with exit status 2, before any program is started.
 - What the programs print reaches standard output in whole lines, whatever standard output is. For
-  supervisord it could not be a socket, as systemd's journal is.
+  supervisord it could not be a socket, as systemd's journal is (D-69).
 - A log that cannot be written, as on a full disk, costs lines of the log and nothing else. So does
   a reader of standard output that has stopped reading.
-- It needs no folder of the project to write to. supervisord could not make its socket there.
+- It needs no folder of the project to write to. supervisord could not make its socket there (D-70).
 - If supervisord itself fails, its programs are stopped first. None is left running unsupervised.
 """
 

@@ -1,7 +1,8 @@
 """Ends a worker that takes no tasks although some are waiting, so that supervise starts a new one.
 
 Every cause that we know of is mended where it arises. The watchdog is for those that we do not
-know: a worker that lives, holds its connections and answers a ping, but takes no task any more.
+know: a worker that lives, holds its connections and answers a ping, but takes no task any more
+(D-55).
 """
 
 import logging

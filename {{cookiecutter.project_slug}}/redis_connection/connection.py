@@ -43,7 +43,7 @@ def without_tls(options: dict[str, Any]) -> dict[str, Any]:
 def remove_secret(error: Exception, secret: str | None) -> None:
     """Put *** in place of the secret in the texts of the error.
 
-    An error of the server may repeat what was sent to it.
+    An error of the server may repeat what was sent to it (D-22).
     """
     if not secret:
         return

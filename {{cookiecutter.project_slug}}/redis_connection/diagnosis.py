@@ -259,7 +259,7 @@ class RedisDiagnosis:
     def info(self) -> dict[str, Any]:
         """What Redis answers to INFO; empty if it refuses the command.
 
-        INFO holds what CONFIG would say, and fewer providers refuse it.
+        INFO holds what CONFIG would say, and fewer providers refuse it (D-38).
         """
         try:
             return self.client.info()

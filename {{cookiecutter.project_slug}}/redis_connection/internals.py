@@ -3,7 +3,7 @@
 Neither library offers a public way to do what is done here. Each private name stands in this file
 only, once, with the reason, behind a public name that the other modules use or override. A release
 that renames one of them turns tests/test_connection.py or tests/test_transport.py red: these let
-living objects call each of them.
+living objects call each of them (D-26).
 """
 
 import ssl

@@ -45,7 +45,7 @@ def readable(text: str) -> Iterator[str]:
     """A path from which the text can be read once.
 
     OpenSSL takes client certificates and their keys from a path only. The text is not written to a
-    disk, so a process that is killed leaves no key behind.
+    disk, so a process that is killed leaves no key behind (D-21).
     """
     data = text.encode("ascii", "replace")
     try:

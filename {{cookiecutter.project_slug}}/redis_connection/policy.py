@@ -120,12 +120,12 @@ class Policy:
     def celery(self) -> dict[str, Any] | None:
         """The value of Celery's *_USE_SSL settings.
 
-        It is None for redis://, since kombu would take any dict for "use TLS".
+        It is None for redis://, since kombu would take any dict for "use TLS" (D-14).
 
         The connections of this package do not read it. It is for others that read the setting,
         such as Flower: with these options nobody connects without verification. Such programs
         trust the CAs of the system even where the policy is pinned, so it always asks for the host
-        name.
+        name (D-16).
         """
         if not self.encrypted:
             return None

@@ -1,6 +1,7 @@
 """kombu's Redis transport, for a Redis that stalls, refuses, or hands out what is not a message.
 
-config/celery.py names it in kombu's table of transports, so every connection of Celery uses it.
+config/celery.py names it in kombu's table of transports, so every connection of Celery uses it
+(D-54).
 This is what it adds, and what kombu 5.7 does without it:
 
 - An acknowledgement that gets no answer leaves the worker its place for another task. kombu asks
@@ -13,7 +14,7 @@ This is what it adds, and what kombu 5.7 does without it:
 - Connections believe the server that the policy names (connection.py), and their errors do not show
   the password.
 - A process shares two connections for everything but waiting for messages. kombu opens two for each
-  thread that sends tasks.
+  thread that sends tasks (D-25).
 """
 
 import logging

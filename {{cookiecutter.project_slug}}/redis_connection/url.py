@@ -140,7 +140,7 @@ def check_database(variable: str, url: RedisURL, databases: int) -> None:
 
 
 def check_options(variable: str, url: RedisURL, cert_reqs: str) -> None:
-    """Raise InvalidSetting if the URL has options: each client would obey other ones of them."""
+    """Raise InvalidSetting if the URL has options: each client would obey other ones (D-17)."""
     options = dict(url.options)
     # Some providers' consoles add it to the URL. It may say again what is set anyway.
     repeated = options.pop("ssl_cert_reqs", cert_reqs)
