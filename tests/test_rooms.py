@@ -86,8 +86,9 @@ def test_what_the_tests_share_does_not_import_tests(folder):
     assert imports("from tests.live import conftest") == {"tests"}
 
 
-# A private name of another package, asked for or overridden. Django's `_meta` is documented.
-PRIVATE = re.compile(r"\._(?!meta\b)[a-z]\w*|\bdef _[a-z]\w*")
+# A private name of another package, asked for or overridden. `_meta` of Django, `_replace` of named
+# tuples and `os._exit` are documented.
+PRIVATE = re.compile(r"\._(?!(?:meta|replace|exit)\b)[a-z]\w*|\bdef _[a-z]\w*")
 INTERNALS = "redis_connection/internals.py"
 
 

@@ -16,7 +16,7 @@ from .probes import Probe
 from .worker_probes import last_housekeeping
 
 TIMEOUT = 1.5  # seconds for each step, so that /readyz can answer within 5
-# The key that is written to. With the prefix, as the ACL in the README allows it.
+# The key that is written to. With the prefix, as the ACL in docs/redis.md allows it.
 KEY = settings.REDIS_PREFIX + "readyz"
 
 logger = logging.getLogger(__name__)

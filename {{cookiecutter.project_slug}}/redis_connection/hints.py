@@ -142,7 +142,7 @@ HINTS = (
     ),
     Hint(
         "unknown command|is not available",
-        "The service needs Redis 6 or newer, with every command that the ACL in the README names.",
+        "The service needs Redis 6 or newer, with every command that the ACL in docs/redis.md names.",
     ),
     Hint(
         "protected mode",
@@ -165,7 +165,7 @@ HINTS = (
     ),
     Hint(
         "no permissions",
-        "Allow this command to the user in the URL: the README has the ACL that is needed.",
+        "Allow this command to the user in the URL: docs/redis.md has the ACL that is needed.",
     ),
     # Clusters
     Hint(
