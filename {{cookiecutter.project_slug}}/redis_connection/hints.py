@@ -142,7 +142,10 @@ HINTS = (
     ),
     Hint(
         "unknown command|is not available",
-        "The service needs Redis 6 or newer, with every command that the ACL in docs/redis.md names.",
+        (
+            "The service needs Redis 6 or newer, with every command that the ACL in docs/redis.md"
+            " names."
+        ),
     ),
     Hint(
         "protected mode",
