@@ -940,3 +940,18 @@ def test_nothing_is_asked_of_the_network_by_an_import_or_a_check(place):
             listener.accept()
         place.project.doctor(env=env)
         listener.accept()[0].close()
+
+
+def test_ctrl_c_ends_it_without_a_traceback(place, tmp_path):
+    project = place.project
+    program = Program(
+        "doctor",
+        [str(project.python), "manage.py", "doctor", "--wait", "60"],
+        cwd=project.path,
+        env=project.environment({"REDIS_URL": "redis://localhost:1/0"}),
+        log=tmp_path / "log",
+    )
+    wait_until(lambda: "Once more:" in program.output(), 60, "it tries again")
+    os.kill(program.pid, signal.SIGINT)
+    assert program.wait(20) == 130
+    assert "Traceback" not in program.output()

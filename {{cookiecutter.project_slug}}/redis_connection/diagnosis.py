@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from . import hints
-from .handshake import ServerCertificate, address_of, open_socket, shake_hands
+from .handshake import ServerCertificate, open_socket, shake_hands
 from .policy import Policy
 
 LISTEN = 3  # seconds for what a server may have to say unasked
@@ -76,7 +76,7 @@ class RedisDiagnosis:
         self.plaintext_allowed = plaintext_allowed
         self.key = key
         self.url = urlsplit(policy.url)
-        self.host, self.port = address_of(policy.url)
+        self.host, self.port = policy.host, policy.port
         # Database 0, which every server has. Whether the URL's own can be selected is a step of
         # its own.
         self.client = self.client_of(self.url._replace(path="/0").geturl())

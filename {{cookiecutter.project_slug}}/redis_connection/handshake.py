@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import inf
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import context, x509
 from .policy import Policy
 
-DEFAULT_PORT = 6379
 TIMEOUT = 5  # seconds for connecting, and for each answer of the server
 SECONDS_A_DAY = 24 * 60 * 60
 
@@ -73,10 +71,9 @@ def shake_hands(policy: Policy, listen: float = 0) -> Handshake:
     refuses a client's certificate only then. Raises OSError if there is no connection or if it is
     not trusted, and ValueError if a certificate of the policy cannot be used.
     """
-    host, port = address_of(policy.url)
     with (
-        open_socket(host, port) as sock,
-        context.wrap(policy.trust, sock, host) as tls,
+        open_socket(policy.host, policy.port) as sock,
+        context.wrap(policy.trust, sock, policy.host) as tls,
     ):
         certificate = certificate_of(tls)
         handshake = Handshake(tls.version() or "", cipher_of(tls), certificate)
@@ -86,12 +83,6 @@ def shake_hands(policy: Policy, listen: float = 0) -> Handshake:
                 tls.recv(1)
         end_in_good_order(tls)
     return handshake
-
-
-def address_of(url: str) -> tuple[str, int]:
-    """The host and the port of a Redis URL."""
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or DEFAULT_PORT
 
 
 def open_socket(host: str, port: int, timeout: float = TIMEOUT) -> socket.socket:

@@ -20,6 +20,7 @@ from redis_connection.handshake import shake_hands
 # Exit statuses; 0 is healthy.
 PROBE_FAILED = 1
 COULD_NOT_RUN = 2  # argparse's status, too, for options that cannot be used
+INTERRUPTED = 130  # as shells have it for a program that Ctrl-C ended
 
 COLUMN = 13  # characters of the report's first and second column
 
@@ -67,6 +68,8 @@ class Command(BaseCommand):
                 # Whatever it is, a system check or the lack of a certificate: no probe has failed.
                 error.returncode = COULD_NOT_RUN
                 raise
+            except KeyboardInterrupt:
+                sys.exit(INTERRUPTED)
 
     def handle(self, **options: Any) -> None:
         if options["certificate"]:
