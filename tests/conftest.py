@@ -11,11 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from unittest import mock
 
+import hypothesis
 import pytest
 from cookiecutter.main import cookiecutter
 
 from harness.answers import CONTEXT, QUESTIONS, ROOT, SERVICE, check_keys
 from harness.cli import Home
+
+# How long an example takes depends on the machine, and no test is about that.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @dataclass(frozen=True)
