@@ -107,8 +107,8 @@ class Environment:
         if re.fullmatch("[0-9]{1,9}", given) and int(given) >= minimum:
             return int(given)
         self.refuse(f"{name} is not a whole number of at least {minimum}: give one.")
-        given = self.defaults.get(name, default)
-        return int(given) if given.isdecimal() else minimum
+        usual = self.defaults.get(name, default)
+        return max(minimum, int(usual)) if usual.isdecimal() else minimum
 
     def url(self, name: str, default: str, parse: Callable[[str], dict], form: str) -> dict:
         """What `parse` makes of the URL in the variable. `form` is an example of a right one."""

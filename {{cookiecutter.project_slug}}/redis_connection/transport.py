@@ -227,7 +227,7 @@ class Channel(internals.Channel):
         del self.client
 
     def make_pool(self, *, waits_for_messages: bool) -> redis.ConnectionPool:
-        """A pool of its own for waiting, which keeps a connection busy. Otherwise the shared."""
+        """The shared pool. Waiting keeps a connection busy, so it has a pool of its own."""
         if waits_for_messages and self.is_constructed:
             return super().make_pool(waits_for_messages=True)
         return shared_pool(self.pool_parameters())

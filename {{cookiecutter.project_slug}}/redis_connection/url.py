@@ -15,9 +15,9 @@ SCHEMES = {
     "valkeys": "rediss",
 }
 
-# A host name or an address, in ASCII and in small letters, as urlsplit gives it. Some resolvers read
-# other Unicode characters as a dot, so `evil\u3002com` would pass for a private name and lead to a
-# public host.
+# A host name or an address, in ASCII and in small letters, as urlsplit gives it. Some resolvers
+# read other Unicode characters as a dot, so `evil\u3002com` would pass for a private name and lead
+# to a public host.
 HOST = re.compile(
     r"""
     [a-f0-9:.]* : [a-f0-9:.]*                # an IPv6 address
