@@ -167,8 +167,8 @@ def test_an_interrupted_project_says_what_to_do(home, held):
     ("moment", "refusal"),
     [
         (("pre_gen", "open", MARKER, 1), None),
-        (HALF, f"{MARKER}, since an earlier run"),
-        (("post_gen", "os.remove", MARKER, 1), f"{MARKER}, since an earlier run"),
+        (HALF, f"{MARKER}, because an earlier run"),
+        (("post_gen", "os.remove", MARKER, 1), f"{MARKER}, because an earlier run"),
     ],
     ids=["an empty folder", "half a project", "all of it"],
 )

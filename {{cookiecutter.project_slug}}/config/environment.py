@@ -25,11 +25,13 @@ NO_POLICY = Policy("redis://localhost:6379/0")
 
 
 class Environment:
-    """The process environment over `.env`, which is for development, over this service's defaults.
+    """The variables of the process, then those of `.env`, then this service's defaults.
 
-    An empty variable counts as one that is not set. What is wrong with a variable is noted in
-    `problems`, and the default is returned in place of its value. So the settings can be read to
-    their end, where `exit_if_wrong()` reports all problems.
+    `.env` is for development. An empty variable counts as not set, and hides that of `.env`.
+
+    What is wrong with a variable is noted in `problems`, and the default is returned in place of
+    its value. So the settings can be read to their end, where `exit_if_wrong()` reports all
+    problems.
     """
 
     def __init__(self, dotenv: Path, defaults: dict[str, str]) -> None:
@@ -70,7 +72,7 @@ class Environment:
         """End the process with status 2 if a variable was refused, and say why on stderr.
 
         This raises SystemExit, so it also ends a program that only imports the settings, such as
-        an editor's Django plugin or a test runner: it needs the variables of `.env`, too.
+        an editor's Django plugin or a test runner. Such a program needs the variables, too.
         """
         if self.problems:
             print("\n".join(self.problems), file=sys.stderr, flush=True)
@@ -105,13 +107,14 @@ class Environment:
         if re.fullmatch("[0-9]{1,9}", given) and int(given) >= minimum:
             return int(given)
         self.refuse(f"{name} is not a whole number of at least {minimum}: give one.")
-        return minimum
+        usual = self.defaults.get(name, default)
+        return max(minimum, int(usual)) if usual.isdecimal() else minimum
 
     def url(self, name: str, default: str, parse: Callable[[str], dict], form: str) -> dict:
         """What `parse` makes of the URL in the variable. `form` is an example of a right one."""
         try:
             with warnings.catch_warnings():
-                # Of a port that is a word django-environ only warns.
+                # django-environ warns of a port that is not a number, and goes on without it.
                 warnings.simplefilter("error")
                 return parse(self.text(name, default))
         except Exception:  # whatever the parser raises would quote the URL
@@ -155,8 +158,9 @@ def variables_in(text: str) -> list[tuple[str | None, str | None, int]]:
         written = entry.original.string
         if not written.strip() or written.lstrip().startswith("#"):
             continue
-        # An entry begins with the empty lines before it.
-        empty_lines = written[: len(written) - len(written.lstrip())].count("\n")
+        # What was written begins with the empty lines before the entry.
+        entry_itself = written.lstrip()
+        empty_lines = written.removesuffix(entry_itself).count("\n")
         found.append((entry.key, entry.value, entry.original.line + empty_lines))
     return found
 

@@ -238,7 +238,7 @@ REDIS_PREFIX = "{" + SERVICE_NAME + "}:"
 
 # Celery. Every value that differs from Celery's default has its reason beside it.
 
-# `celery` reads these two, and would then overwrite CELERY_BROKER_URL for its process.
+# The command `celery` takes these two for CELERY_BROKER_URL. Other programs do not.
 for name in ("BROKER_URL", "CELERY_BROKER"):
     if env.text(name):
         env.refuse(f"{name} would give the worker another Redis than the web's: unset it.")
@@ -248,6 +248,7 @@ if env.text("RESULT_BACKEND"):
         " and use CELERY_RESULT_BACKEND."
     )
 
+# There is no setting CELERY_BROKER_URL. overrule_celery_variables(), below, says why.
 CELERY_BROKER_USE_SSL = REDIS.celery()
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": REDIS_PREFIX,
@@ -257,28 +258,28 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Seconds after which a task that was not acknowledged is given to another worker. It has to be
     # above all time limits.
     "visibility_timeout": 3600,
-    # Seconds between two commands of an idle worker; 10 where each command is billed. A network
-    # that goes silent may cost a task that is sent within them. That is why housekeeping sends
-    # e-mails again.
+    # Seconds between two commands of an idle worker; 10 where each command is billed. If the
+    # network goes silent, Redis may hand a task to a connection that is lost already, and the task
+    # is lost with it. That is why housekeeping sends e-mails again.
     "polling_interval": env.integer("CELERY_POLLING_INTERVAL", minimum=1),
 }
 
-# The worker waits for a Redis that is down. A setting that is wrong is refused before.
+# The worker waits for a Redis that is down.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # It also waits for a Redis that answers but refuses, because it is full or has become a replica. By
 # default that ends the worker (D-56).
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
-# This consumer pauses between two tries. It also keeps a message that no task can be made of, where
-# Celery's own would end.
+# While Redis refuses, this consumer pauses between two tries. It also puts aside a message that no
+# task can be made of. At such a message Celery's own consumer would end the worker.
 CELERY_WORKER_CONSUMER = "operations.consumer:Consumer"
 
 # gunicorn.conf.py says how many threads a web process has. It can be read without gunicorn.
 WEB_THREADS: int = runpy.run_path(str(BASE_DIR / "gunicorn.conf.py"))["threads"]
-# The number of kombu's connection objects in a process. They share two connections to Redis. A
-# thread that uses remote control holds one object and asks for a second. So there must be more of
-# them than such threads, or the threads would wait for each other for ever. Celery's default is 10,
-# and Flower uses remote control in eight threads (D-49).
+# How many of kombu's connection objects a process may have. They share two connections to Redis, so
+# more of them cost nothing. A thread that uses remote control holds one and waits for a second. If
+# all were held by such threads, these would wait for each other for ever. So there is one more than
+# threads, and no less than Celery's default of 10, which Flower needs (D-49).
 CELERY_BROKER_POOL_LIMIT = max(10, WEB_THREADS + 1)
 # redis-py opens a closed connection again by itself. Each further try would add up to 10 s to a web
 # request (D-46).
@@ -293,6 +294,7 @@ if env.text("CELERY_RESULT_BACKEND"):
     if RESULTS.encrypted != REDIS.encrypted and NO_POLICY not in (REDIS, RESULTS):
         env.refuse(f"CELERY_RESULT_BACKEND and {REDIS_URL_NAME} must both be rediss:// or not.")
     RESULTS.register()
+    # Celery hides the password in this one when it shows its settings.
     CELERY_RESULT_BACKEND = RESULTS.url
     CELERY_REDIS_BACKEND_USE_SSL = RESULTS.celery()
     CELERY_REDIS_SOCKET_TIMEOUT = timeouts.TIMEOUT

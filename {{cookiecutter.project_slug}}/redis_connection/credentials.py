@@ -1,6 +1,8 @@
 """REDIS_CA_CERTS, REDIS_CLIENT_CERT and REDIS_CLIENT_KEY, judged before anything connects.
 
 Celery would try for ever to connect with a file that is missing or wrong, and would not name it.
+Where the host name is not checked, the certificates in REDIS_CA_CERTS are pins: they alone are
+trusted, in place of the host name.
 """
 
 import re
@@ -12,7 +14,8 @@ from . import context, pem
 from .errors import InvalidSetting
 
 USUAL_ENDINGS = (".pem", ".crt", ".cer", ".key")
-# What an encrypted key has in its first line, or in the line below it.
+# An encrypted key says so in its first line or, in the older form, in the line `Proc-Type:
+# 4,ENCRYPTED` below it.
 ENCRYPTED = re.compile("BEGIN ENCRYPTED|4,ENCRYPTED")
 
 
@@ -25,7 +28,7 @@ class PEMFile:
     text: str = field(repr=False)
 
     def __str__(self) -> str:
-        """How messages name it: by its variable and, where that is certainly a path, its path."""
+        """How messages name it: by its variable and, where the value looks like one, its path."""
         return label(self.variable, self.given)
 
 
@@ -52,7 +55,8 @@ def read_certificates(variable: str, given: str) -> PEMFile:
     """Certificates that can be used. Raises InvalidSetting."""
     file = read(variable, given, pem.CERTIFICATE, "certificate")
     try:
-        # OpenSSL takes the first certificates and leaves out a damaged one that follows.
+        # OpenSSL alone would not do: it takes the certificates before a damaged one, and says
+        # nothing of that one.
         pem.certificates_in(file.text)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=file.text)
     except (ssl.SSLError, ValueError) as error:
@@ -72,19 +76,17 @@ def read_client_certificate(certificate: str, key: str) -> tuple[PEMFile, PEMFil
     try:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_client_certificate(tls, trust)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+    except (ssl.SSLError, ValueError) as error:
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             raise InvalidSetting(
                 f"{keyfile} is not the key of {certfile}: give the two of one pair."
             ) from None
-        raise unusable(f"{certfile} with {keyfile}", error) from None
-    except ValueError as error:
         raise unusable(f"{certfile} with {keyfile}", error) from None
     return certfile, keyfile
 
 
 def read(variable: str, given: str, wanted: re.Pattern[str], kind: str) -> PEMFile:
-    """The file, which holds at least the begin of what is wanted. Raises InvalidSetting."""
+    """The file, if it holds something that looks like what is wanted. Raises InvalidSetting."""
     try:
         text = pem.text_of(given)
     except OSError as error:
@@ -101,7 +103,7 @@ def read(variable: str, given: str, wanted: re.Pattern[str], kind: str) -> PEMFi
 
 
 def unusable(what: str, error: Exception) -> InvalidSetting:
-    """What OpenSSL has against it, in OpenSSL's words and without a part of the text."""
+    """The refusal of a file, with OpenSSL's reason. No part of the file is shown."""
     reason = getattr(error, "reason", None) or "damaged PEM"
     words = reason.lower().replace("_", " ")
     return InvalidSetting(f"{what} cannot be used ({words}): copy it again, whole.")
@@ -112,6 +114,7 @@ def check_pins(ca_certs: PEMFile) -> None:
     try:
         context.pins_in(ca_certs.text)
     except context.NoPin as error:
+        # The error says what is there, as in "holds a public CA".
         raise InvalidSetting(
             f"{ca_certs.variable} {error}, which signs for anybody: where the host name is not"
             " checked, give the server's own certificate or a CA of your own."

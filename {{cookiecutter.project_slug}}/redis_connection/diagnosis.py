@@ -202,20 +202,25 @@ class RedisDiagnosis:
             return hints.hint_for(f"{closer} {text}") or hints.ENDED
 
     def look_closer(self, text: str) -> str:
-        """The hint for the text of an opaque error. An OSError tells more than that text."""
-        if "WRONG_VERSION" in text:  # what came was not TLS, says OpenSSL
+        """The hint for the text of an opaque error.
+
+        Raises OSError if another look at the server ends in an error, which then tells more.
+        """
+        if "WRONG_VERSION" in text:
+            # This is how OpenSSL says that what came was not TLS.
             return hints.NOT_TLS
         if not self.policy.encrypted:
-            # Plain text got no answer. Does the port speak TLS?
+            # Plain text got no answer. If this handshake works, the port speaks TLS.
             url = self.url._replace(scheme="rediss").geturl()
             shake_hands(replace(self.policy, url=url, cert_reqs="none"))
             return hints.TLS
         if "has expired" in text:
             return self.find_what_expired()
-        hint = self.identify_plain_server()
+        hint = self.look_without_tls()
         if hint:
             return hint
-        # A TLS 1.3 server refuses a client only after the handshake, and may have said why.
+        # A TLS 1.3 server refuses a client only after the handshake. If it says why, this raises an
+        # error with the reason in it.
         shake_hands(self.policy, listen=LISTEN)
         return hints.hint_for(text) or hints.ENDED
 
@@ -227,14 +232,16 @@ class RedisDiagnosis:
             return hints.CA_EXPIRED
         return hints.EXPIRED
 
-    def identify_plain_server(self) -> str:
+    def look_without_tls(self) -> str:
         """The hint for a port that ends a connection at once, or that answers a plain PING.
 
         Empty if the port does neither.
         """
         with open_socket(self.host, self.port, LISTEN) as sock, suppress(OSError):
+            # A server that waits for us to begin says nothing: the time-out is the usual case.
             with suppress(TimeoutError):
                 if sock.recv(1) == b"":
+                    # It has hung up. A server without a free connection does that.
                     return hints.FULL
             sock.sendall(b"PING\r\n")
             if sock.recv(1) in (b"+", b"-"):  # +PONG, or an error such as -NOAUTH

@@ -212,20 +212,22 @@ class Channel(internals.Channel):
     connection_class = connection.Connection
     connection_class_ssl = connection.TLSConnection  # type: ignore[assignment]
 
-    # kombu's constructor sends a PING by the client that waits for messages. That client would open
-    # a pool of its own, and a channel that only sends tasks would never use it again. So the
-    # shared pool stands in for it until the constructor has ended.
+    # kombu has two clients for a channel: one for commands, and one that waits for messages. Its
+    # constructor sends a PING by the second one, which opens a connection for it. A channel that
+    # only sends tasks would never use that connection again. So until the constructor has ended,
+    # the second client gets the shared pool as well.
     is_constructed = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.is_constructed = True
+        # From now on the second client needs a pool of its own. kombu keeps both the pool and the
+        # client, and makes new ones when they are asked for.
         self.forget_pool_for_waiting()
-        # This is the client with the shared pool. kombu makes another one when it needs it.
         del self.client
 
     def make_pool(self, *, waits_for_messages: bool) -> redis.ConnectionPool:
-        """The shared pool, but a pool of its own for waiting, which keeps a connection busy."""
+        """The shared pool. Waiting keeps a connection busy, so it has a pool of its own."""
         if waits_for_messages and self.is_constructed:
             return super().make_pool(waits_for_messages=True)
         return shared_pool(self.pool_parameters())
@@ -234,6 +236,7 @@ class Channel(internals.Channel):
         """Leave the shared pool to the other channels, and end the one of this channel."""
         self.forget_pool_for_commands()
         if not self.is_constructed:
+            # The PING has failed, and this is the shared pool, too.
             self.forget_pool_for_waiting()
         super().disconnect_pools()
 

@@ -15,8 +15,9 @@ SCHEMES = {
     "valkeys": "rediss",
 }
 
-# A host name or an address, in ASCII. Some resolvers read other Unicode characters as a dot, so
-# `evil\u3002com` would pass for a private name and lead to a public host.
+# A host name or an address, in ASCII and in small letters, as urlsplit gives it. Some resolvers
+# read other Unicode characters as a dot, so `evil\u3002com` would pass for a private name and lead
+# to a public host.
 HOST = re.compile(
     r"""
     [a-f0-9:.]* : [a-f0-9:.]*                # an IPv6 address
@@ -73,7 +74,7 @@ def read_url(variable: str, given: str) -> RedisURL:
         )
     parts = split_rest(variable, scheme, rest)
     database = parts.path.strip("/")
-    # A semicolon would make two URLs of it for kombu.
+    # kombu takes a semicolon for the end of the first of several URLs.
     account_and_host = parts.netloc.replace(";", "%3B")
     return RedisURL(
         text=f"{scheme}://{account_and_host}/{database}",
@@ -97,26 +98,32 @@ def split_scheme(variable: str, given: str) -> tuple[str, str]:
 
 def split_rest(variable: str, scheme: str, rest: str) -> SplitResult:
     """The parts of the URL, of which host and port can be used."""
-    not_a_host = InvalidSetting(
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+    except ValueError:
+        # The text of this error would quote the URL.
+        raise no_host(variable) from None
+    # The account stands before an @. An @ further behind means that the account ended too early, at
+    # a character that has a meaning in a URL.
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise InvalidSetting(
+            f"{variable} has a raw / ? or # in its user name or password: percent-encode it"
+            " (%2F, %3F, %23)."
+        )
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise no_host(variable) from None
+    if not host or port == 0 or not HOST.fullmatch(host):
+        raise no_host(variable)
+    return parts
+
+
+def no_host(variable: str) -> InvalidSetting:
+    return InvalidSetting(
         f"{variable} needs a host and, after a colon, a port between 1 and 65535; a [ or ] in a"
         " password is percent-encoded (%5B, %5D)."
     )
-    try:
-        parts = urlsplit(f"{scheme}://{rest}")
-        if "@" in parts.path + parts.query + parts.fragment:
-            raise InvalidSetting(
-                f"{variable} has a raw / ? or # in its user name or password: percent-encode it"
-                " (%2F, %3F, %23)."
-            )
-        host, port = parts.hostname, parts.port
-    except InvalidSetting:
-        raise
-    except ValueError:
-        # Its text would quote the URL.
-        raise not_a_host from None
-    if not host or port == 0 or not HOST.fullmatch(host):
-        raise not_a_host
-    return parts
 
 
 def database_number(variable: str, text: str) -> int:
@@ -141,10 +148,12 @@ def check_database(variable: str, url: RedisURL, databases: int) -> None:
 
 def check_options(variable: str, url: RedisURL, cert_reqs: str) -> None:
     """Raise InvalidSetting if the URL has options: each client would obey other ones (D-17)."""
-    options = dict(url.options)
-    # Some providers' consoles add it to the URL. It may say again what is set anyway.
-    repeated = options.pop("ssl_cert_reqs", cert_reqs)
-    if options or repeated.lower().removeprefix("cert_") != cert_reqs:
+    others = dict(url.options)
+    # Some providers' consoles add this option to the URL. It does no harm where it says what
+    # REDIS_CERT_REQS says.
+    repeated = others.pop("ssl_cert_reqs", cert_reqs)
+    contradicts = repeated.lower().removeprefix("cert_") != cert_reqs
+    if others or contradicts:
         raise InvalidSetting(
             f"{variable} has options after its '?', which would win over"
             f" REDIS_CERT_REQS={cert_reqs}: remove them. Certificates are set by REDIS_CA_CERTS,"
