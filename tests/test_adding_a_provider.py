@@ -28,6 +28,7 @@ ROW = CONTEXT["_redis_providers"]["elasticache"] | {
     "source": "example.com/docs/redis",
 }
 PARTS = (
+    ".github",
     "README.md",
     "cookiecutter.json",
     "pyproject.toml",
@@ -108,6 +109,8 @@ def test_a_row_and_a_label_and_two_commands_make_a_provider(copy, bake):
         assert f"{number} choices" in text
         expected = text.replace(f"{number} choices", f"{number + 1} choices")
         assert (copy / page).read_text("utf-8") == expected
+    form = (copy / ".github/ISSUE_TEMPLATE/provider-fact.yml").read_text("utf-8")
+    assert f"        - {KEY}\n" in form
     # The hooks run too, because they refuse rows that they do not know.
     baked = bake(broken=copy, redis_provider=KEY, deploy_target="server")
     assert "EXAMPLE_REDIS_URL" in baked.text(".env.example")

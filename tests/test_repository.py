@@ -5,6 +5,7 @@ import itertools
 import re
 import subprocess
 
+import providers_table
 import pytest
 import tomllib
 import yaml
@@ -112,7 +113,10 @@ def pinned_twice(workflows):
 
 
 def stale_fields(form):
-    """Return {field: what it offers and should not, or should and does not}."""
+    """Return {field: what it offers and should not, or should and does not}.
+
+    script/providers_table.py writes these lists; here a parser reads them.
+    """
     offered = {
         field["id"]: field["attributes"].get("options")
         for field in yaml.safe_load(form)["body"]
@@ -222,7 +226,16 @@ def test_the_form_offers_the_rows_and_their_keys():
 )
 def test_the_form_turns_red_when(old, new, stale):
     assert FORM.count(old) == 1
-    assert stale_fields(FORM.replace(old, new)) == stale
+    form = FORM.replace(old, new)
+    assert stale_fields(form) == stale
+    assert providers_table.offered(form, ROWS) == FORM
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_form_without_its_list_is_refused(field):
+    form = FORM.replace(f"    id: {field}\n", "    id: other\n")
+    with pytest.raises(ValueError, match=f"must have a field {field} with options"):
+        providers_table.offered(form, ROWS)
 
 
 @pytest.mark.parametrize("path", sorted(GITHUB.glob("ISSUE_TEMPLATE/[!c]*.yml")))
