@@ -290,7 +290,7 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
 # CELERY_RESULT_BACKEND set, a task asks for its result by @shared_task(ignore_result=False).
 CELERY_TASK_IGNORE_RESULT = True
 RESULTS = None
-if env.text("CELERY_RESULT_BACKEND"):
+if env.text("CELERY_RESULT_BACKEND") and not env.text("RESULT_BACKEND"):
     RESULTS = env.redis_policy("CELERY_RESULT_BACKEND", production=not DEBUG)
     if RESULTS.encrypted != REDIS.encrypted and NO_POLICY not in (REDIS, RESULTS):
         env.refuse(
