@@ -146,3 +146,12 @@ def test_help_installs_nothing(tmp_path):
     assert "./script/test unit" in done.stdout
     assert done.stderr == ""
     assert [path.name for path in tmp_path.iterdir()] == ["script"]
+
+
+def test_the_repository_holds_no_links():
+    """A link to a place outside of it would be another file on each machine."""
+    listed = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("NOT TESTED: this is no Git repository")
+    modes = {line.split()[0] for line in listed.stdout.splitlines()}
+    assert modes == {"100644", "100755"}

@@ -1,7 +1,11 @@
 """How the web process runs. gunicorn reads this file by itself: `gunicorn config.wsgi`.
 
+It is found in the folder in which gunicorn starts. Elsewhere, give its path by `--config`.
+
 The port is PORT and the number of processes is WEB_CONCURRENCY. gunicorn takes both from the
-environment. All other settings: https://gunicorn.org/reference/settings/
+environment before it reads this file, and ends with a traceback if one is not a number.
+
+All other settings: https://gunicorn.org/reference/settings/
 """
 
 # Each thread of a process answers one request at a time. settings.py reads this number from here:

@@ -206,7 +206,7 @@ def test_two_urls_with_two_policies_are_refused(results, deployment):
     done = place.project.manage("check")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "CELERY_RESULT_BACKEND and REDIS_URL must both be rediss:// or not" in line
+    assert "CELERY_RESULT_BACKEND and REDIS_URL must both be rediss:// or both redis://" in line
 
 
 CACHE = """

@@ -328,7 +328,7 @@ def test_the_unit_of_the_readme_is_one_that_systemd_accepts(tmp_path):
     assert verify(unit) == []
     # The check must be able to fail.
     assert verify(unit.replace("KillMode=mixed", "KillMode=mixture"))
-    for line in ("KillMode=mixed", "TimeoutStopSec=30", "RestartPreventExitStatus=2"):
+    for line in ("KillMode=mixed", "TimeoutStopSec=30", "Restart=on-failure"):
         assert line in unit
     assert "StandardOutput" not in unit
 

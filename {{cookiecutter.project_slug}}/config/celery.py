@@ -4,6 +4,7 @@ import gc
 import logging
 import logging.config
 import os
+from typing import Any
 
 from celery import Celery
 from celery.app.backends import BACKEND_ALIASES
@@ -43,14 +44,14 @@ app.autodiscover_tasks(related_name="email_utils")
 
 
 @setup_logging.connect
-def use_django_logging(**kwargs):
+def use_django_logging(**kwargs: Any) -> None:
     """Log like the web process: to stdout, in one format."""
     logging.config.dictConfig(settings.LOGGING)
     settings.REDIS.log()
 
 
 @worker_init.connect
-def share_memory(sender, **kwargs):
+def share_memory(**kwargs: Any) -> None:
     """Keep what is in memory now shared with the processes that are forked from here on.
 
     Otherwise a collection of garbage would write to all of it, and so copy it in each process
@@ -61,7 +62,7 @@ def share_memory(sender, **kwargs):
 
 
 @worker_ready.connect
-def watch_and_sweep(sender, **kwargs):
+def watch_and_sweep(sender: Any, **kwargs: Any) -> None:
     """Watch over this worker, and send at once the e-mails that an outage left behind."""
     from operations.tasks import sweep
     from operations.watchdog import Watchdog
@@ -74,7 +75,7 @@ def watch_and_sweep(sender, **kwargs):
 
 
 @beat_init.connect
-def start_with_housekeeping(sender, **kwargs):
+def start_with_housekeeping(sender: Any, **kwargs: Any) -> None:
     """Make housekeeping due now: /readyz waits for it, and its interval is 120 s (D-61)."""
     entry = sender.scheduler.schedule.get("housekeeping")
     if entry:

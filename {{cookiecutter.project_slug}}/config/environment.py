@@ -39,13 +39,17 @@ class Environment:
         self.defaults = defaults
         if dotenv.is_file():
             self.read_dotenv(dotenv)
+        elif os.path.lexists(dotenv):
+            # Docker makes a folder where a file to mount is missing.
+            self.refuse(f"{dotenv.name} is not a file: make it one, or remove it.")
         given = {name: text for name, text in os.environ.items() if text.strip()}
         self.values = defaults | given
 
     def read_dotenv(self, path: Path) -> None:
         """Put the variables of the file into the environment, unless they are there already.
 
-        They go into `os.environ` because Celery and gunicorn read some variables themselves.
+        An empty one is left out: what stands further down in the file may give it a value. They go
+        into `os.environ` because Celery and gunicorn read some variables themselves.
         """
         try:
             text = path.read_text(encoding="utf-8")
@@ -60,7 +64,7 @@ class Environment:
                     f"Line {line} of {path.name} is not of the form NAME=value: correct it. A value"
                     " of several lines stands in quotes."
                 )
-            else:
+            elif value.strip():
                 os.environ.setdefault(name, value)
 
     def refuse(self, problem: str) -> None:
@@ -106,7 +110,9 @@ class Environment:
         given = self.text(name, default)
         if re.fullmatch("[0-9]{1,9}", given) and int(given) >= minimum:
             return int(given)
-        self.refuse(f"{name} is not a whole number of at least {minimum}: give one.")
+        self.refuse(
+            f"{name} is not a whole number of at least {minimum}, with at most 9 digits: give one."
+        )
         usual = self.defaults.get(name, default)
         return max(minimum, int(usual)) if usual.isdecimal() else minimum
 
@@ -151,17 +157,22 @@ class Environment:
 def variables_in(text: str) -> list[tuple[str | None, str | None, int]]:
     """The name, value and line of each entry of a `.env` file; None for what cannot be read.
 
-    A value is taken as it is: a `$` in it refers to nothing, since a password may begin with one.
+    A `$` refers to nothing, since a password may begin with one. Outside of quotes, a comment
+    begins with ` #`. Within double quotes, a backslash begins an escape, as in Python.
     """
-    found = []
+    found: list[tuple[str | None, str | None, int]] = []
     for entry in parse_stream(io.StringIO(text)):
         written = entry.original.string
         if not written.strip() or written.lstrip().startswith("#"):
             continue
         # What was written begins with the empty lines before the entry.
         entry_itself = written.lstrip()
-        empty_lines = written.removesuffix(entry_itself).count("\n")
-        found.append((entry.key, entry.value, entry.original.line + empty_lines))
+        line = entry.original.line + written.removesuffix(entry_itself).count("\n")
+        if "\0" in written or "=" in (entry.key or ""):
+            # No environment can have such a variable.
+            found.append((None, None, line))
+        else:
+            found.append((entry.key, entry.value, line))
     return found
 
 

@@ -274,8 +274,9 @@ CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # task can be made of. At such a message Celery's own consumer would end the worker.
 CELERY_WORKER_CONSUMER = "operations.consumer:Consumer"
 
-# gunicorn.conf.py says how many threads a web process has. It can be read without gunicorn.
-WEB_THREADS: int = runpy.run_path(str(BASE_DIR / "gunicorn.conf.py"))["threads"]
+# gunicorn.conf.py says how many threads a web process has; without it, gunicorn has one. It can be
+# read without gunicorn.
+WEB_THREADS: int = runpy.run_path(str(BASE_DIR / "gunicorn.conf.py")).get("threads", 1)
 # How many of kombu's connection objects a process may have. They share two connections to Redis, so
 # more of them cost nothing. A thread that uses remote control holds one and waits for a second. If
 # all were held by such threads, these would wait for each other for ever. So there is one more than
@@ -289,10 +290,12 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
 # CELERY_RESULT_BACKEND set, a task asks for its result by @shared_task(ignore_result=False).
 CELERY_TASK_IGNORE_RESULT = True
 RESULTS = None
-if env.text("CELERY_RESULT_BACKEND"):
+if env.text("CELERY_RESULT_BACKEND") and not env.text("RESULT_BACKEND"):
     RESULTS = env.redis_policy("CELERY_RESULT_BACKEND", production=not DEBUG)
     if RESULTS.encrypted != REDIS.encrypted and NO_POLICY not in (REDIS, RESULTS):
-        env.refuse(f"CELERY_RESULT_BACKEND and {REDIS_URL_NAME} must both be rediss:// or not.")
+        env.refuse(
+            f"CELERY_RESULT_BACKEND and {REDIS_URL_NAME} must both be rediss:// or both redis://."
+        )
     RESULTS.register()
     # Celery hides the password in this one when it shows its settings.
     CELERY_RESULT_BACKEND = RESULTS.url
@@ -341,8 +344,10 @@ CELERY_BEAT_SCHEDULE = {
 # queue (D-47).
 CELERY_TASK_DEFAULT_PRIORITY = 3
 
-# gunicorn reads WEB_CONCURRENCY itself, as its number of processes.
+# gunicorn reads these two itself, as the number of its processes and its port. It has words of its
+# own for a wrong one. All other programs, supervise among them, refuse it here.
 WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", "1", minimum=1)
+WEB_PORT = env.integer("PORT", "8000", minimum=1)
 
 # All variables are read. If some are wrong, the process ends here and names them (D-29).
 env.exit_if_wrong()

@@ -75,7 +75,10 @@ def check_redis_allows_all_connections() -> Iterator[CheckMessage]:
 
 
 def connections() -> int:
-    """Return how many connections to Redis this service holds at most, counted on a server."""
+    """Return how many connections to Redis this service needs at most, RESERVE among them.
+
+    The numbers were counted on a server.
+    """
     web = SHARED_CONNECTIONS
     web += 1  # of /readyz
     worker = SHARED_CONNECTIONS

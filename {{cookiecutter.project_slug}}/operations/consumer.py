@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", r"\s*In Celery 5.1 we introduced", CPendingDeprecationWarning)
 
 # Workers can tell each other that they are there and what they do. Nothing in this service listens,
-# and each of these messages is a command to Redis. These are options of `celery worker`.
+# and each of these messages is a command to Redis. These are options of `celery worker`. For a
+# monitor that listens, such as Flower's list of workers, make `without_heartbeat` False.
 SILENT = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
 
 # Seconds between two tries while Redis refuses. The last one is for all further tries.

@@ -156,9 +156,9 @@ class Options(supervisord.ServerOptions):
         is_linked = os.path.realpath(wanted) == os.path.realpath(config["file"])
         if not is_linked:
             self.logger.info(
-                f"{Path(wanted).parent} cannot be written, and need not be. supervisorctl finds"
-                f" this service with `-s {self.serverurl}`, and without it once root has run"
-                f" `ln -sfn {config['file']} {wanted}`."
+                f"{Path(wanted).parent} cannot be written, and need not be. This service is reached"
+                f" by `supervisorctl -c supervisord.conf -s {self.serverurl}`, and without `-s`"
+                f" once root has run `ln -sfn {config['file']} {wanted}`."
             )
 
 

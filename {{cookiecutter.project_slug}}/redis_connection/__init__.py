@@ -1,7 +1,8 @@
 """The connection to Redis, as the template cookiecutter-rediss ships it.
 
-Read it, and leave it as it is: `cruft update` renews it. It knows redis-py and kombu, and nothing
-of this project: neither its settings nor Celery.
+Read it, and leave it as it is: `cruft update` renews it. It uses redis-py and kombu, and imports
+nothing of this project: neither its settings nor Celery. Only its texts name the variables,
+commands and pages of this project.
 
 What is given:
 

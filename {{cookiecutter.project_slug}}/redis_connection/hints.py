@@ -37,7 +37,7 @@ CA_EXPIRED = (
     " renew it there."
 )
 EXPIRED = "Renew the server's certificate."
-CONNECTIONS = "Close some clients, use less, or take a larger plan."
+CONNECTIONS = "Close some clients, use fewer connections, or take a larger plan."
 ENDED = "The server ended the connection. Is it restarting? Its log tells more."
 UNKNOWN = (
     "This is not one of the known causes: read the text, the log of the server, and settings.py."

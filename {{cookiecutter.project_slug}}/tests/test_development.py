@@ -8,6 +8,7 @@ from unittest import mock
 from django.core.management.base import CommandError
 from django.test import SimpleTestCase
 
+from config.environment import Environment
 from operations.development import local_redis
 from operations.development.programs import InvalidProcfile, Screen, describe, read_procfile
 from operations.management.commands.dev import check_address
@@ -40,6 +41,22 @@ class DotenvTests(FolderTestCase):
         text = self.write(b"REDIS_URL=\nDEBUG=true\nMY_REDIS_URL=\n")
         expected = f"{local_redis.COMMENT}\nREDIS_URL={URL}\nDEBUG=true\nMY_REDIS_URL=\n"
         self.assertEqual(text, expected)
+
+    def test_every_command_finds_the_url_however_the_line_was_empty(self):
+        for empty in (
+            "REDIS_URL=\r\n",
+            "REDIS_URL=''\n",
+            'REDIS_URL=""\n',
+            "REDIS_URL= # here\n",
+            "REDIS_URL =\n",
+            "export REDIS_URL=\n",
+            "\ufeffREDIS_URL=\n",
+        ):
+            with self.subTest(empty):
+                self.write(empty.encode())
+                with mock.patch.dict(os.environ, clear=True):
+                    env = Environment(self.folder / ".env", {})
+                self.assertEqual((env.text("REDIS_URL"), env.problems), (URL, []))
 
     def test_whose_redis_a_url_means(self):
         self.assertEqual(local_redis.own_port(URL), 16400)

@@ -146,6 +146,24 @@ class EnvironmentTests(SimpleTestCase):
         values = [env.text(name) for name in "ABCDEFG"]
         self.assertEqual(values, ["wins", "two words", "$x", "$x", "a#b", "two\nlines", ""])
 
+    def test_an_empty_line_leaves_the_variable_to_a_later_one(self):
+        for empty in ("A=", "A= ", "A=''", 'A=""', "A= # here", "export A=", "\ufeffA=", "A=\r"):
+            with self.subTest(empty):
+                env = self.environment(f"{empty}\nA=1\n")
+                self.assertEqual((env.text("A"), env.problems), ("1", []))
+
+    def test_an_empty_variable_of_the_process_hides_that_of_the_file(self):
+        """Such as the DEBUG=true of a file that was copied along."""
+        self.assertEqual(self.environment("A=1\n", A="").text("A"), "")
+
+    def test_what_no_environment_can_have_is_a_line_that_cannot_be_read(self):
+        env = self.environment("A=1\nB=a\0b\n'C=D'=1\n")
+        self.assertEqual([problem[:6] for problem in env.problems], ["Line 2", "Line 3"])
+
+    def test_a_folder_in_place_of_the_file_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIn("is not a file", Environment(Path(folder), {}).problems[0])
+
     def test_a_line_that_cannot_be_read_is_named_by_its_number(self):
         env = self.environment("A=1\n\n  \nthis is s3cret\nB='2'\ns3cret\n'no end of s3cret\n")
         self.assertEqual(

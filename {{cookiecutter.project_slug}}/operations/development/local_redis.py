@@ -12,6 +12,8 @@ import socket
 import sysconfig
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 # A Redis at one of these ports of 127.0.0.1 is started by `manage.py dev`. Any other URL is that of
 # a server which is not its own. Redis servers that people run have other ports, and so have the
 # outgoing connections of Linux (from 32768) and macOS (from 49152).
@@ -37,12 +39,8 @@ def own_port(url: str) -> int | None:
 
 def port_in(dotenv: Path, name: str) -> int | None:
     """The port that the variable `name` in `.env` has for it, if it has one."""
-    if not dotenv.is_file():
-        return None
-    for line in dotenv.read_text("utf-8", errors="replace").splitlines():
-        if line.startswith(f"{name}="):
-            return own_port(line.removeprefix(f"{name}=").strip())
-    return None
+    url = dotenv_values(dotenv, interpolate=False).get(name)
+    return own_port(url) if url else None
 
 
 def free_port() -> int:
@@ -67,11 +65,11 @@ def is_taken(port: int) -> bool:
 def write_to(dotenv: Path, name: str, url: str) -> None:
     """Write the URL into `.env`, and change nothing else there. Raises OSError.
 
-    An empty line of the variable, as in .env.example, is filled: of two lines the first would win.
+    An empty line of the variable, as in .env.example, is filled. It may end in CRLF.
     """
     before = dotenv.read_bytes()
     entry = f"{COMMENT}\n{name}={url}".encode()
-    empty = re.compile(rb"^%s=[ \t]*$" % name.encode(), re.MULTILINE)
+    empty = re.compile(rb"^%s=[ \t]*(?=\r?$)" % name.encode(), re.MULTILINE)
     if empty.search(before):
         after = empty.sub(entry, before, count=1)
     else:

@@ -41,6 +41,8 @@ def read_procfile(path: Path) -> dict[str, str]:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
         raise InvalidProcfile(f"{path.name} is missing: it names the programs to run.") from None
+    except UnicodeDecodeError:
+        raise InvalidProcfile(f"{path.name} cannot be read: save it as UTF-8 text.") from None
     commands: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):

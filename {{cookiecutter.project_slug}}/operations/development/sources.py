@@ -1,11 +1,15 @@
 """The files that the programs are made of, and what counts as a change of them."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, watch
 
 from .programs import Ending
+
+# It would tell of each change, in a line that does not begin with the name of a program.
+logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 TICK = 200  # milliseconds between two looks at the programs, while no file changes
 

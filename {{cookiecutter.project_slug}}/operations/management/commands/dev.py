@@ -185,6 +185,8 @@ class Command(BaseCommand):
         else:
             port = local_redis.port_in(dotenv, name)
         if port is None:
+            # Nothing is written for a Redis that cannot be started.
+            self.find_redis_server()
             port = local_redis.free_port()
             self.tell_others(dotenv, name, local_redis.url_at(port))
         if local_redis.is_taken(port):
@@ -208,15 +210,18 @@ class Command(BaseCommand):
         else:
             self.screen.say("dev", f"{name}={url} is now in .env.")
 
-    def start_redis(self, port: int, folder: str) -> None:
-        """Start it, and wait until it answers. Raises CommandError if it does not."""
+    def find_redis_server(self) -> str:
         server = local_redis.find_server()
         if server is None:
             raise CommandError(
                 "No Redis found. Install one (`apt-get install redis-server`, `brew install"
-                " valkey`), or set CELERY_BROKER_URL in .env."
+                f" valkey`), or set {settings.REDIS_URL_NAME} in .env."
             )
-        command = local_redis.command(server, port, folder)
+        return server
+
+    def start_redis(self, port: int, folder: str) -> None:
+        """Start it, and wait until it answers. Raises CommandError if it does not."""
+        command = local_redis.command(self.find_redis_server(), port, folder)
         self.redis = self.program("redis", command, dict(os.environ))
         self.redis.start()
         deadline = time.monotonic() + REDIS_STARTS_WITHIN

@@ -20,6 +20,7 @@ from redis_connection.handshake import shake_hands
 # Exit statuses; 0 is healthy.
 PROBE_FAILED = 1
 COULD_NOT_RUN = 2  # argparse's status, too, for options that cannot be used
+STDOUT = 1  # its file descriptor
 INTERRUPTED = 130  # as shells have it for a program that Ctrl-C ended
 
 COLUMN = 13  # characters of the report's first and second column
@@ -70,6 +71,10 @@ class Command(BaseCommand):
                 raise
             except KeyboardInterrupt:
                 sys.exit(INTERRUPTED)
+            except BrokenPipeError:
+                # As `| head` ends. Python would complain once more when it writes what is left.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+                sys.exit(COULD_NOT_RUN)
 
     def handle(self, **options: Any) -> None:
         if options["certificate"]:
