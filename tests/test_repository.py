@@ -3,7 +3,6 @@
 import configparser
 import itertools
 import re
-import subprocess
 
 import providers_table
 import pytest
@@ -146,13 +145,6 @@ def dead_links(path, text):
     return found
 
 
-def tracked_links(folder):
-    """Return the symbolic links that Git has in a folder."""
-    command = ["git", "-C", str(folder), "ls-files", "--stage", "-z"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line.split("\t")[1] for line in done.stdout.split("\0") if line.startswith("120000")]
-
-
 def test_there_are_workflows_of_the_template_and_of_the_service():
     assert {CI, RELEASE, SERVICES_CI} < set(WORKFLOWS)
     assert all(used(WORKFLOWS[path]) for path in (CI, RELEASE, SERVICES_CI))
@@ -286,13 +278,3 @@ def test_a_dead_link_would_be_noticed(old, new):
 def test_people_find_how_to_report_a_vulnerability():
     for name in ("README.md", "CONTRIBUTING.md"):
         assert "](SECURITY.md)" in (ROOT / name).read_text("utf-8")
-
-
-def test_no_link_of_one_machine_is_in_git(tmp_path):
-    if not (ROOT / ".git").exists():
-        pytest.skip("NOT TESTED: this is not a checkout of Git, so nothing says what is tracked")
-    assert tracked_links(ROOT) == []
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    (tmp_path / ".venv-service").symlink_to("/tmp/somewhere")
-    subprocess.run(["git", "-C", tmp_path, "add", "."], check=True)
-    assert tracked_links(tmp_path) == [".venv-service"]
