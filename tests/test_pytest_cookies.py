@@ -29,7 +29,7 @@ def test_answers_that_cannot_work_are_refused_with_the_reason(bake, capfd):
     assert result.project_path is None
     reasons = capfd.readouterr().err
     assert "device on Windows" in reasons
-    assert "answer recommended" in reasons
+    assert "Answer recommended" in reasons
 
 
 def test_a_mistyped_key_is_an_error_here(bake):
