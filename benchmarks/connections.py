@@ -35,6 +35,8 @@ SENDERS = 6
 PEOPLE = 4  # The number of clients that register at the same time.
 CONNECTS = 60  # In each of three rounds, which take turns.
 KEPT = """
+import os
+
 CELERY_TASK_IGNORE_RESULT = False
 CELERY_RESULT_BACKEND = os.environ["CELERY_RESULT_BACKEND"]
 CELERY_REDIS_BACKEND_USE_SSL = CELERY_BROKER_USE_SSL
