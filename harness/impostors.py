@@ -243,7 +243,7 @@ def alone(place, commands, only):
         environment = dict.fromkeys(start, commands.first_environment())
     names = {}
     (names["web"],) = (name for name, command in start.items() if command.startswith("gunicorn "))
-    (names["worker"],) = (name for name, command in start.items() if " worker " in command)
+    (names["worker"],) = (name for name, command in start.items() if command.endswith(" worker"))
     return replace(
         commands,
         start={program: start[names[program]] for program in only},

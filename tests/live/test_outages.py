@@ -21,7 +21,7 @@ def register(service):
 
 
 def workers(service):
-    return {pid for pid, command in service.family().items() if " worker " in command}
+    return {pid for pid, command in service.family().items() if " worker " in f"{command} "}
 
 
 def age_promises(service, minutes):

@@ -193,7 +193,7 @@ def test_script_dev_from_nothing(project, dev, tmp_path):
     assert browser.log_in("ada", "correct horse 7")
 
     def workers():
-        return {pid for pid, text in descendants(program.pid).items() if " worker " in text}
+        return {pid for pid, text in descendants(program.pid).items() if " worker " in f"{text} "}
 
     old = workers()
     os.utime(project / "authentication" / "views.py")
