@@ -214,7 +214,9 @@ class Stack:
     def worker(self):
         """(id of the worker's main process or None, ids of its children)."""
         family = self.service.family()
-        rows = {pid: psutil.Process(pid) for pid, text in family.items() if " worker " in f"{text} "}
+        rows = {
+            pid: psutil.Process(pid) for pid, text in family.items() if " worker " in f"{text} "
+        }
         with contextlib.suppress(psutil.Error):
             parents = {pid: process.ppid() for pid, process in rows.items()}
             mains = [pid for pid, parent in parents.items() if parent not in rows]
