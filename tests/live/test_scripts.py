@@ -46,7 +46,7 @@ def path_without(folder, *names):
 def test_the_projects_own_tests_pass(name, deployment, developers):
     project = developers(deployment(name).project)
     project.settings = TESTING
-    done = project.manage("test")
+    done = project.manage("test", seconds=400)
     assert done.returncode == 0, done.stderr
     assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE)[1]) > 30
 
