@@ -28,9 +28,8 @@ logger = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", r"\s*In Celery 5.1 we introduced", CPendingDeprecationWarning)
 
 # Workers can tell each other that they are there and what they do. Nothing in this service listens,
-# and each of these messages is a command to Redis. These are options of `celery worker`. For a
-# monitor that listens, such as Flower's list of workers, make `without_heartbeat` False.
-SILENT = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+# and each of these messages is a command to Redis. These are options of `celery worker`.
+SILENT = {"without_gossip": True, "without_mingle": True}
 
 # Seconds between two tries while Redis refuses. The last one is for all further tries.
 REFUSED_PAUSES = (1, 2, 5, 10)
@@ -45,6 +44,9 @@ class Consumer(CeleryConsumer):
         self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         options = {**(worker_options or {}), **SILENT}
+        # A worker with `-E` is listened to, by Flower for one. That wants its heartbeats, too.
+        if not kwargs.get("task_events", options.get("task_events")):
+            options["without_heartbeat"] = True
         super().__init__(*args, worker_options=options, **kwargs)
         self.refusals = 0
         transport.on_unreadable = self.put_aside_unreadable

@@ -49,8 +49,12 @@ class SilenceTests(SimpleTestCase):
         talkative = {"Mingle", "Gossip", "Heart", "Events"}
         self.assertEqual(self.steps(task_events=False) & talkative, set())
 
-    def test_task_events_can_be_switched_on(self):
-        self.assertIn("Events", self.steps(task_events=True))
+    def test_task_events_can_be_switched_on_and_bring_heartbeats(self):
+        self.assertLessEqual({"Events", "Heart"}, self.steps(task_events=True))
+
+    def test_heartbeats_can_still_be_switched_off(self):
+        steps = self.steps(task_events=True, without_heartbeat=True)
+        self.assertNotIn("Heart", steps)
 
 
 class WatchdogTests(TestCase):
