@@ -278,7 +278,7 @@ def test_a_project_that_cannot_be_written_runs_and_supervisorctl_finds_it(
     assert "could not write pidfile" not in service.output()
     # The log says so, in one line.
     (line,) = re.findall(".* cannot be written, .*", service.output())
-    found_by = re.search(r"with `(-s unix://\S+)`", line)[1].split()
+    found_by = re.search(r"`supervisorctl (-c \S+ -s unix://\S+)`", line)[1].split()
     wait_until(lambda: " RUNNING " in status(*found_by), 20, "supervisorctl says RUNNING")
     assert " RUNNING " not in status("-c", "supervisord.conf")
     link = re.search(r"`(ln -sfn \S+ \S+)`", line)[1].split()
