@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from .processes import Failed, Program, free_port, run, wait_until
@@ -56,11 +57,10 @@ class Postgres:
             env=environment,
             log=self._folder / "log",
         )
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.__exit__)
             self._program.wait_for("ready to accept connections", 30)
-        except BaseException:
-            self.__exit__()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(self, *_):

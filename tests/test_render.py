@@ -128,6 +128,7 @@ MODULES = {
         "test_deployment",
         "test_development",
         "test_diagnosis",
+        "test_environment",
         "test_mail",
         "test_operations",
         "test_policy",

@@ -88,12 +88,11 @@ class Stack:
         self._starts = 0
         self.last_number = 0  # The number of a task or a mail. A stack never uses one twice.
         ending.close_at_the_end(self)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
             self._start_servers(authority)
             self._prepare()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def _start_servers(self, authority):
         options = {}

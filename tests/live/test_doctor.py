@@ -955,3 +955,12 @@ def test_ctrl_c_ends_it_without_a_traceback(place, tmp_path):
     os.kill(program.pid, signal.SIGINT)
     assert program.wait(20) == 130
     assert "Traceback" not in program.output()
+
+
+def test_a_reader_that_has_ended_gets_no_traceback(place):
+    """It takes a second until the first line, and `true` has ended by then."""
+    done = place.project.run(
+        "python manage.py doctor | true; exit ${PIPESTATUS[0]}",
+        {"REDIS_URL": "redis://localhost:1/0"},
+    )
+    assert (done.returncode, done.stderr) == (2, "")

@@ -134,11 +134,12 @@ REFUSED = {
     "HSTS": ("SECURE_HSTS_SECONDS", {"SECURE_HSTS_SECONDS": "1h"}),
     "tasks at a time": ("CELERY_WORKER_CONCURRENCY", {"CELERY_WORKER_CONCURRENCY": "two"}),
     "web processes": ("WEB_CONCURRENCY", {"WEB_CONCURRENCY": "two"}),
+    "port of the web": ("PORT", {"PORT": "http"}),
 }
 # Variables with few right values, each with a URL that was pasted into it.
 CHOICES = ["REDIS_CERT_REQS", "REDIS_CHECK_HOSTNAME", "REDIS_DATABASES", "REDIS_MAX_CONNECTIONS"]
 CHOICES += ["CELERY_POLLING_INTERVAL", "CELERY_REMOTE_CONTROL", "CELERY_WORKER_CONCURRENCY"]
-CHOICES += ["WEB_CONCURRENCY", "DEBUG", "LOG_LEVEL", "SECURE_HSTS_SECONDS"]
+CHOICES += ["WEB_CONCURRENCY", "PORT", "DEBUG", "LOG_LEVEL", "SECURE_HSTS_SECONDS"]
 REFUSED |= {f"a URL in {name}": (name, {name: GOOD}) for name in CHOICES}
 # What the line says of the value given, and what to give instead. " ... " stands for other words.
 WORDS = {
@@ -278,11 +279,12 @@ def test_every_process_refuses(command, wrong, environment):
     refuses(project.run(line, seconds=30), name)
 
 
+@pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "PORT"])
 @pytest.mark.parametrize("command", ["celery worker", "celery beat", "supervise"])
-def test_the_number_of_web_processes_is_refused_by_others_too(command, environment):
-    """gunicorn reads WEB_CONCURRENCY itself, and has its own words for a wrong one."""
-    project = environment({"WEB_CONCURRENCY": "two"})
-    refuses(project.run(COMMANDS[command], seconds=30), "WEB_CONCURRENCY")
+def test_what_gunicorn_reads_itself_is_refused_by_others_too(command, name, environment):
+    """gunicorn has its own words for a wrong one."""
+    project = environment({name: "two"})
+    refuses(project.run(COMMANDS[command], seconds=30), name)
 
 
 def test_debug_of_a_forgotten_env_file_is_off_under_supervise(deployment, tmp_path):

@@ -29,7 +29,11 @@ for scheme in ("redis", "rediss"):
 
 
 def is_not_about_insecure_tls(record: logging.LogRecord) -> bool:
-    """kombu says it of every rediss:// URL without options. It does not know that ours verifies."""
+    """Whether the record is another one than kombu's warning that TLS is insecure.
+
+    kombu warns of every rediss:// URL without options. It does not know that ours
+    verifies.
+    """
     return "defaulting to insecure SSL behaviour" not in record.msg
 
 

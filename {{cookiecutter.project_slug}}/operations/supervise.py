@@ -179,14 +179,16 @@ class Supervisor(supervisord.Supervisor):
         events.subscribe(events.Tick5Event, self.pass_on_half_lines)
         if os.isatty(0):
             self.end_with_the_terminal()
+        has_ended_in_order = False
         try:
             super().runforever()
         except ExitNow:
-            raise  # the orderly end, after which no program runs
-        except BaseException:
-            say(traceback.format_exc())
-            self.stop_programs()
+            has_ended_in_order = True  # no program runs any more
             raise
+        finally:
+            if not has_ended_in_order:
+                say(traceback.format_exc())
+                self.stop_programs()
 
     def end_with_the_terminal(self) -> None:
         """A terminal that is closed ends it, as Ctrl-C does. Elsewhere SIGHUP restarts all."""
@@ -269,7 +271,8 @@ class Supervisor(supervisord.Supervisor):
         end = time.monotonic() + seconds
         while programs and time.monotonic() < end:
             running = [program for program in programs if is_running(program.pid)]
-            # A program that cannot write cannot end. This reads, too, what the last one said.
+            # A program that cannot write cannot end, so its output is read. supervisord has just
+            # failed and may fail here again: the programs are stopped all the same.
             with suppress(Exception):
                 self.pass_on_output()
             programs = running

@@ -158,6 +158,13 @@ class WatchdogTests(TestCase):
         with away, self.assertLogs(watchdog.logger, "ERROR"):
             self.assertFalse(self.watch(3600))
 
+    def test_an_error_that_nobody_thought_of_does_not_end_the_watchdog(self):
+        looks = mock.patch.object(self.dog, "look", side_effect=[KeyError("odd"), SystemExit])
+        sleep = mock.patch.object(watchdog.time, "sleep")
+        with looks, sleep, self.assertLogs(watchdog.logger) as logs, self.assertRaises(SystemExit):
+            self.dog.run()
+        self.assertIn("KeyError: 'odd'", logs.output[0])
+
 
 class PutAsideTests(TestCase):
     def test_it_keeps_four_kibibytes_of_anything(self):
