@@ -258,11 +258,10 @@ def check_requirements(files, answers):
                 yield f"{name}: {line[:40]!r} is not pinned by == and sha256 hashes."
 
 
-def check_leftovers(files, answers):
+def check_rendered(files, answers):
     for name, text in files.items():
-        text = text.removeprefix(
-            f"# {answers['project_name']}\n"
-        )  # A name may look like a leftover.
+        # The title of the README may look like something that was not rendered.
+        text = text.removeprefix(f"# {answers['project_name']}\n")
         if re.search(r"cookiecutter\.\w", text):
             yield f"{name} still says 'cookiecutter.'."
         if TAGS.search(text) and not name.startswith(("templates/", ".github/")):
@@ -391,7 +390,7 @@ CHECKS = (
     check_procfile,
     check_toml,
     check_requirements,
-    check_leftovers,
+    check_rendered,
     check_secrets,
 )
 
