@@ -957,10 +957,27 @@ def test_ctrl_c_ends_it_without_a_traceback(place, tmp_path):
     assert "Traceback" not in program.output()
 
 
-def test_a_reader_that_has_ended_gets_no_traceback(place):
-    """It takes a second until the first line, and `true` has ended by then."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_a_reader_that_has_ended_gets_no_traceback(place, option, unbuffered):
+    """The reader, `true`, ends long before the first line is written."""
     done = place.project.run(
-        "python manage.py doctor | true; exit ${PIPESTATUS[0]}",
-        {"REDIS_URL": "redis://localhost:1/0"},
+        f"python manage.py doctor {option} | true; exit ${{PIPESTATUS[0]}}",
+        {"REDIS_URL": "redis://localhost:1/0", "PYTHONUNBUFFERED": unbuffered},
     )
     assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_a_pipe_shows_each_line_as_it_comes(place, tmp_path):
+    project = place.project
+    program = Program(
+        "doctor",
+        ["sh", "-c", f"{project.python} manage.py doctor --wait 60 | cat"],
+        cwd=project.path,
+        env=project.environment({"REDIS_URL": "redis://localhost:1/0", "PYTHONUNBUFFERED": ""}),
+        log=tmp_path / "log",
+    )
+    try:
+        wait_until(lambda: "Once more:" in program.output(), 30, "the pipe shows the second try")
+    finally:
+        program.kill()

@@ -87,12 +87,17 @@ class Command(BaseCommand):
         while not is_healthy(results) and time.monotonic() < deadline:
             time.sleep(1)
             if not as_json:
-                self.stdout.write("\nOnce more:\n")
+                self.say("\nOnce more:\n")
             results = self.examine(fail_within, silent=as_json)
         if as_json:
             self.print_json(results)
         if not is_healthy(results):
             sys.exit(PROBE_FAILED)
+
+    def say(self, text: str) -> None:
+        """Print the text at once, also into a pipe: what waits in a buffer is seen too late."""
+        self.stdout.write(text)
+        self.stdout.flush()
 
     def examine(self, fail_within: float, *, silent: bool) -> list[Result]:
         """The results of all steps; unless `silent`, each is printed as it comes."""
@@ -106,9 +111,9 @@ class Command(BaseCommand):
     def print_result(self, result: Result) -> None:
         state = "FAIL" if result.state == "fail" else result.state
         line = f"{result.name:<{COLUMN}}{state:<{COLUMN}}{result.detail}"
-        self.stdout.write(line.rstrip())
+        self.say(line.rstrip())
         if result.hint:
-            self.stdout.write(f"{'':<{COLUMN}}{'to do:':<{COLUMN}}{result.hint}")
+            self.say(f"{'':<{COLUMN}}{'to do:':<{COLUMN}}{result.hint}")
 
     def print_json(self, results: list[Result]) -> None:
         report = {
@@ -123,7 +128,7 @@ class Command(BaseCommand):
                 for result in results
             ],
         }
-        self.stdout.write(json.dumps(report, indent=2))
+        self.say(json.dumps(report, indent=2))
 
     def print_certificate(self) -> None:
         """Print the server's certificate, with its fingerprint before it.
@@ -140,14 +145,14 @@ class Command(BaseCommand):
                 f"No certificate came from {redis.host} port {redis.port}: {error}"
                 f" {redis.diagnose(error)}"
             ) from error
-        self.stdout.write(f"# {redis.host} port {redis.port}: {certificate}")
-        self.stdout.write(f"# Names {', '.join(certificate.hosts) or '-'}")
-        self.stdout.write(f"# SHA-256 {certificate.fingerprint}")
-        self.stdout.write(
+        self.say(f"# {redis.host} port {redis.port}: {certificate}")
+        self.say(f"# Names {', '.join(certificate.hosts) or '-'}")
+        self.say(f"# SHA-256 {certificate.fingerprint}")
+        self.say(
             "# Compare this fingerprint with one that reached you in another way: from your"
             " provider, or from the server itself."
         )
-        self.stdout.write(certificate.pem)
+        self.say(certificate.pem)
 
 
 def steps(fail_within: float) -> list[Probe]:
