@@ -12,7 +12,7 @@ import pyte
 from harness.processes import wait_until
 
 SECONDS = 60
-SCREENS = Path(__file__).resolve().parent.parent / "tests" / "screens"
+SCREENS = Path(__file__).resolve().parent.parent / "tests" / "bake" / "screens"
 ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
 
 
@@ -119,8 +119,8 @@ def check_screen(name, rows, folder=SCREENS):
     if stored != shown:
         lines = (text.splitlines(keepends=True) for text in (stored, shown))
         raise AssertionError(
-            f"tests/screens/{name}.txt differs from the terminal. If the change is wanted, run\n"
-            "    SCREENS=write ./script/test tests/test_prompts.py\n"
+            f"tests/bake/screens/{name}.txt differs from the terminal. If that is wanted, run\n"
+            "    SCREENS=write ./script/test tests/bake/test_prompts.py\n"
             "and read the difference before you commit it:\n"
             + "".join(difflib.unified_diff(*lines, "stored", "shown"))
         )

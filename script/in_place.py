@@ -19,10 +19,10 @@ from harness.answers import ROOT, SERVICE
 
 # The template's tests that start no server and bake little.
 FAST_TESTS = (
-    "tests/test_in_place.py",
-    "tests/test_rooms.py",
-    "tests/test_facts.py",
-    "tests/test_post_gen.py",
+    "tests/unit/test_in_place.py",
+    "tests/unit/test_rooms.py",
+    "tests/unit/test_facts.py",
+    "tests/unit/test_post_gen.py",
 )
 
 # Not the developer's own database, which would be made below the template's folder.

@@ -12,7 +12,7 @@ import pytest
 from harness.answers import PRODUCT, ROWS, refused, row_id
 from harness.asking import report_of
 from harness.service import OUTSIDE_NAME, Project, commands_of
-from tests.test_render import BEAT, GUNICORN, WORKER, effective
+from tests.bake.test_render import BEAT, GUNICORN, WORKER, effective
 
 pytestmark = pytest.mark.live
 ACCEPTED = {row_id(answers): answers for answers in PRODUCT if not refused(answers)}

@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 import string
-from pathlib import Path
 
 import providers_table
 import pytest
@@ -14,11 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness import stand_ins
+from harness.answers import CONTEXT as ANSWERS
+from harness.answers import QUESTIONS, ROOT, ROWS
 
-ROOT = Path(__file__).resolve().parent.parent
-ANSWERS = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
-ROWS = ANSWERS["_redis_providers"]
-QUESTIONS = [key for key in ANSWERS if not key.startswith("_")]
 WIDTH = 76
 
 NoneType = type(None)

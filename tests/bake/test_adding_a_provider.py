@@ -40,15 +40,15 @@ PARTS = (
 )
 # The tests that judge rows, labels, and the questions as a terminal shows them.
 JUDGES = (
-    "tests/test_facts.py",
-    "tests/test_security_page.py::test_the_page_has_the_kinds_and_the_counts_of_the_live_tests",
-    "tests/test_prompts.py::test_enter_alone_takes_the_defaults",
-    "tests/test_prompts.py::test_typed_answers_arrive",
-    "tests/test_prompts.py::test_a_wrong_choice_is_asked_again",
-    "tests/test_prompts.py::test_refused_answers_are_refused_all_at_once",
-    "tests/test_prompts.py::test_the_words_follow_the_rules_as_shown",
-    "tests/test_prompts.py::test_every_question_is_whole_on_24_rows",
-    "tests/test_prompts.py::test_a_label_claims_what_the_facts_say",
+    "tests/unit/test_facts.py",
+    "tests/unit/test_security_page.py::test_the_page_has_the_kinds_and_the_counts_of_the_live_tests",
+    "tests/bake/test_prompts.py::test_enter_alone_takes_the_defaults",
+    "tests/bake/test_prompts.py::test_typed_answers_arrive",
+    "tests/bake/test_prompts.py::test_a_wrong_choice_is_asked_again",
+    "tests/bake/test_prompts.py::test_refused_answers_are_refused_all_at_once",
+    "tests/bake/test_prompts.py::test_the_words_follow_the_rules_as_shown",
+    "tests/bake/test_prompts.py::test_every_question_is_whole_on_24_rows",
+    "tests/bake/test_prompts.py::test_a_label_claims_what_the_facts_say",
 )
 
 
@@ -102,7 +102,8 @@ def test_a_row_and_a_label_and_two_commands_make_a_provider(copy, bake):
     done = judged(copy, *JUDGES, SCREENS="write")
     assert done.returncode == 0, done.stdout
     for name in ("defaults", "typed", "wrong_choices"):
-        assert f"    2 - {LABEL}\n" in (copy / "tests/screens" / f"{name}.txt").read_text("utf-8")
+        screen = (copy / "tests/bake/screens" / f"{name}.txt").read_text("utf-8")
+        assert f"    2 - {LABEL}\n" in screen
     number = len(CONTEXT["redis_provider"])
     for page in ("README.md", "docs/decisions.md"):
         text = (ROOT / page).read_text("utf-8")
@@ -119,6 +120,6 @@ def test_a_row_and_a_label_and_two_commands_make_a_provider(copy, bake):
 def test_a_row_without_a_label_is_noticed(copy):
     add(copy, None)
     assert command(copy, "-m", "script.providers_table").returncode == 0
-    done = judged(copy, "tests/test_facts.py", "-k", "has_a_label")
+    done = judged(copy, "tests/unit/test_facts.py", "-k", "has_a_label")
     assert done.returncode == 1
     assert "redis_provider: the labels are not the choices, in order" in done.stdout

@@ -356,7 +356,9 @@ def test_rows_that_were_scrolled_away_are_kept(tmp_path):
 
 def test_a_changed_screen_is_noticed_and_renewed(tmp_path, monkeypatch):
     monkeypatch.delenv("SCREENS", raising=False)
-    with pytest.raises(AssertionError, match="SCREENS=write ./script/test tests/test_prompts.py"):
+    with pytest.raises(
+        AssertionError, match="SCREENS=write ./script/test tests/bake/test_prompts.py"
+    ):
         check_screen("new", ["one", "two"], tmp_path)
     monkeypatch.setenv("SCREENS", "write")
     check_screen("new", ["one", "two"], tmp_path)

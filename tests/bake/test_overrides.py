@@ -10,7 +10,7 @@ import pytest
 
 from harness.answers import CONTEXT, QUESTIONS, check_keys, resolved
 from harness.cli import tree
-from tests.test_hostile_answers import REPLAY, in_process, leftovers, reasons_of, spoil
+from tests.bake.test_hostile_answers import REPLAY, in_process, leftovers, reasons_of, spoil
 
 DEFAULTS = {key: resolved()[key] for key in QUESTIONS}
 DERIVED = [
