@@ -6,6 +6,8 @@ import shutil
 import sys
 from dataclasses import replace
 
+from filelock import FileLock
+
 from harness.answers import ROWS
 from harness.browser import Browser, Mailbox
 from harness.certificates import Authority, self_signed
@@ -71,24 +73,29 @@ class Certificates:
 
 
 class Venv:
-    """One virtual environment for all projects with the same locked requirements."""
+    """One virtual environment for all projects with the same locked requirements.
+
+    All processes of a test run share it: the first one makes it, and the others wait for that.
+    """
 
     def __init__(self, path, python=sys.executable):
-        """Make the environment with the Python at that path; at first it holds pip only."""
+        """Use the environment at that path, made with this Python; at first it holds pip only."""
         self.path = path
         self._python = python
-        self._installed = None
+        # The requirements that are installed there.
+        self._installed = path.with_name(f"{path.name}.txt")
 
     def build(self, project, commands):
         """Run the build command; leave out the installation where it was done before."""
         lock = (project.path / "requirements.txt").read_bytes()
         install, _, rest = commands.build.partition(" && ")
-        if self._installed is None:
-            project.make_venv(self._python)
-        if self._installed != lock:
-            rest = commands.build
         assert install.startswith("pip install "), commands.build
-        self._installed = lock
+        with FileLock(self.path.with_name(f"{self.path.name}.lock")):
+            if not self._installed.exists():
+                project.make_venv(self._python)
+            if not self._installed.exists() or self._installed.read_bytes() != lock:
+                project.build(replace(commands, build=install))
+                self._installed.write_bytes(lock)
         project.build(replace(commands, build=rest))
 
 

@@ -15,16 +15,26 @@ class Failed(Exception):
     """Something did not work that should have. The text says what, with the last lines of logs."""
 
 
+PARTS, PORTS_OF_A_PART = 16, 1_400
+
 _given: set[int] = set()
 
 
-def free_port():
-    """Return a TCP port that nobody listens on, and never the same one twice.
+def ports_of(worker):
+    """Return the ports that one process of pytest-xdist may give out; `worker` is its name, as gw3.
 
-    The port lies below the range of outgoing connections, one of which could take it.
+    Processes do not know of each other's ports, so each has its own. They lie below the range of
+    outgoing connections, one of which could take a port.
     """
+    number = int(worker.removeprefix("gw") or "0")
+    first = 10_000 + number % PARTS * PORTS_OF_A_PART
+    return range(first, first + PORTS_OF_A_PART)
+
+
+def free_port():
+    """Return a TCP port that nobody listens on, and never the same one twice."""
     while True:
-        port = random.randrange(10_000, 32_768)
+        port = random.choice(ports_of(os.environ.get("PYTEST_XDIST_WORKER", "")))
         with contextlib.suppress(OSError), socket.socket() as sock:
             sock.bind(("127.0.0.1", port))
             if port not in _given:

@@ -1,8 +1,10 @@
 """Fixtures that start real servers and services, and end them."""
 
+import os
 import signal
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -33,14 +35,22 @@ def certificates(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def venv(tmp_path_factory):
-    """venv(python) -> Venv, one in a session for each Python, by default the running one."""
-    made = {}
+def shared_folder(tmp_path_factory):
+    """A folder for what is made once for all processes of the run."""
+    own = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has a folder of its own, beside those of the others.
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def venv(shared_folder):
+    """venv(python) -> Venv, one in a run for each Python, by default the running one."""
 
     def venv(python=sys.executable):
-        if python not in made:
-            made[python] = Venv(tmp_path_factory.mktemp("venv") / "venv", python)
-        return made[python]
+        name = Path(python).resolve().as_posix().strip("/").replace("/", "-")
+        return Venv(shared_folder / name, python)
 
     return venv
 

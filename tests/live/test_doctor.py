@@ -555,25 +555,13 @@ def place(deployment, tmp_path_factory):
     return place
 
 
-@pytest.fixture(scope="module")
-def reports(place, certificates):
-    """{case: (exit code, {probe: ...}, output)} of all cases, examined side by side."""
-
-    def examine(case):
-        with contextlib.ExitStack() as stack:
-            world = World(certificates, stack)
-            url = case.provoke(world)
-            return place.project.doctor(env=world.settings | {"REDIS_URL": url})
-
-    with ThreadPoolExecutor(6) as pool:
-        futures = {name: pool.submit(examine, case) for name, case in CASES.items()}
-    return futures
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_names_the_cause(name, reports):
-    code, probes = reports[name].result()
+def test_names_the_cause(name, place, certificates):
     case = CASES[name]
+    with contextlib.ExitStack() as stack:
+        world = World(certificates, stack)
+        url = case.provoke(world)
+        code, probes = place.project.doctor(env=world.settings | {"REDIS_URL": url})
     assert list(probes) == PROBES
     probe = probes[case.probe]
     assert probe["state"] == case.state, probes

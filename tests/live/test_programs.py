@@ -5,6 +5,7 @@ inside TLS. The same programs work with the right server. Weakened services prov
 can go red.
 """
 
+import functools
 import json
 import re
 import shutil
@@ -15,11 +16,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
+from filelock import FileLock
 
 from harness.browser import Browser, Mailbox
 from harness.deployments import PASSWORD
+from harness.edits import change
 from harness.impostors import SECRET, START, impostor_url, listing
-from harness.leftovers import nothing_left_in
 from harness.processes import Failed, Program, free_port, wait_until
 from harness.redis_server import RedisServer
 from harness.service import OUTSIDE_NAME, Project, Service
@@ -499,15 +501,6 @@ def settings_of(service, certificates):
     return settings | {"REDIS_CA_CERTS": str(certificates.herokus.chain)}
 
 
-def change(path, changes):
-    """Replace texts in a file, each of which must stand there once."""
-    text = path.read_text()
-    for old, new in changes.items():
-        assert text.count(old) == 1, f"{path.name} has changed: {old}"
-        text = text.replace(old, new)
-    path.write_text(text)
-
-
 # The judgements
 
 
@@ -569,19 +562,22 @@ def tables(server_program, deployment, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def beside(deployment, tmp_path_factory):
+def beside(deployment, shared_folder):
     """A virtual environment with the packages of the service and of the programs beside it."""
-    folder = tmp_path_factory.mktemp("beside")
-    project = Project(deployment(PROVIDERS["host checked"]).project.path, venv=folder / "venv")
-    project.make_venv()
-    # pip wants hashes for all packages or for none. The extra ones must not change the service's.
-    for command in (
-        "pip install --quiet --require-hashes -r requirements.txt",
-        f"pip freeze --quiet > {folder}/locked.txt",
-        f"pip install --quiet -c {folder}/locked.txt flower channels channels_redis",
-    ):
-        project.must(command, project.machine(), seconds=900)
-    return project.venv
+    venv, locked = shared_folder / "beside", shared_folder / "beside.txt"
+    project = Project(deployment(PROVIDERS["host checked"]).project.path, venv=venv)
+    with FileLock(shared_folder / "beside.lock"):
+        if not venv.exists():
+            project.make_venv()
+            # pip wants hashes for all packages or for none. The extra ones must not change the
+            # service's.
+            for command in (
+                "pip install --quiet --require-hashes -r requirements.txt",
+                f"pip freeze --quiet > {locked}",
+                f"pip install --quiet -c {locked} flower channels channels_redis",
+            ):
+                project.must(command, project.machine(), seconds=900)
+    return venv
 
 
 class Totals:
@@ -606,72 +602,85 @@ class Totals:
 
 
 @pytest.fixture(scope="module")
-def outcomes(request, deployment, beside, tables, tmp_path_factory):
-    """{scene: {program: Outcome}} of all scenes that were selected, side by side."""
-    chosen = [item for item in request.session.items if item.path == request.path]
-    params = [item.callspec.params for item in chosen if "outcomes" in item.fixturenames]
-    names = dict.fromkeys(param["scene"] for param in params)
-    totals = Totals()
-    request.config.pluginmanager.register(totals)
-    with nothing_left_in(tmp_path_factory.getbasetemp()), ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
-        asked = {}
-        for name in names:
-            act = ACTS[name]
-            place = deployment(PROVIDERS[act.service])
-            folder = tmp_path_factory.mktemp("scene")
-            scene = stack.enter_context(Scene(act, place, beside, tables, folder))
-            asked[name] = {program: pool.submit(scene.run, program) for program in scene.names}
-        found = {
-            name: {program: future.result() for program, future in futures.items()}
-            for name, futures in asked.items()
-        }
-        for name in names:
-            totals.add(name, found[name])
+def totals(request):
+    found = Totals()
+    request.config.pluginmanager.register(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def outcomes_of(deployment, beside, tables, totals, tmp_path_factory):
+    """outcomes_of(scene) -> {program: Outcome}; each scene is played once."""
+
+    @functools.cache
+    def outcomes_of(name):
+        act = ACTS[name]
+        place = deployment(PROVIDERS[act.service])
+        folder = tmp_path_factory.mktemp("scene")
+        # The programs of a scene run side by side, as those of a service do.
+        with (
+            Scene(act, place, beside, tables, folder) as scene,
+            ThreadPoolExecutor(AT_ONCE) as pool,
+        ):
+            found = dict(zip(scene.names, pool.map(scene.run, scene.names), strict=True))
+        totals.add(name, found)
         return found
 
+    return outcomes_of
 
-@pytest.mark.parametrize("scene", REFUSING)
+
+@pytest.fixture
+def outcomes(scene, outcomes_of):
+    """{program: Outcome} of the scene that the test is about."""
+    return outcomes_of(scene)
+
+
+def scenes(names):
+    """Parameters for tests of these scenes. pytest-xdist plays each scene in one process."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in names]
+
+
+@pytest.mark.parametrize("scene", scenes(REFUSING))
 def test_no_program_talks_to_an_impostor(scene, outcomes):
-    failed = problems(was_refused, outcomes[scene])
+    failed = problems(was_refused, outcomes)
     assert not failed, listing(failed)
 
 
-@pytest.mark.parametrize("scene", WORKING)
+@pytest.mark.parametrize("scene", scenes(WORKING))
 def test_each_of_them_works_with_the_right_server_and_shows_no_password(scene, outcomes):
     """This also proves, for each of them, that bytes inside TLS are counted."""
-    failed = problems(worked, outcomes[scene])
+    failed = problems(worked, outcomes)
     assert not failed, listing(failed)
     # A dump that leaves out a setting could not show a password in it.
     for name in REPORTS:
-        assert "BROKER_USE_SSL" in outcomes[scene][name].output.upper() or name == "inspect stats"
+        assert "BROKER_USE_SSL" in outcomes[name].output.upper() or name == "inspect stats"
 
 
 @pytest.mark.xfail(reason="Celery prints the URL of the results as it is", strict=True)
-@pytest.mark.parametrize("scene", [f"pinned: {RIGHT}"])
+@pytest.mark.parametrize("scene", scenes([f"pinned: {RIGHT}"]))
 def test_a_graph_of_workers_shows_no_password(scene, outcomes):
-    assert SECRET not in outcomes[scene]["graph workers"].output
+    assert SECRET not in outcomes["graph workers"].output
 
 
 @pytest.mark.xfail(reason="Flower's own client logs what the server repeats", strict=True)
-@pytest.mark.parametrize("scene", SHOWN)
+@pytest.mark.parametrize("scene", scenes(SHOWN))
 def test_flowers_own_client_shows_no_password(scene, outcomes):
-    (outcome,) = outcomes[scene].values()
+    (outcome,) = outcomes.values()
     assert SECRET not in outcome.output
 
 
-@pytest.mark.parametrize("scene", NOT_PINNED)
+@pytest.mark.parametrize("scene", scenes(NOT_PINNED))
 def test_flowers_own_client_believes_a_public_certificate_for_the_host(scene, outcomes):
     """The pin does not hold for this client (see docs/security.md). The rest of Flower refuses."""
-    (outcome,) = outcomes[scene].values()
+    (outcome,) = outcomes.values()
     assert outcome.received > 0
     assert outcome.handshakes < outcome.connections
     assert WRONG in outcome.output
 
 
-@pytest.mark.parametrize("scene", REPEATING)
+@pytest.mark.parametrize("scene", scenes(REPEATING))
 def test_none_shows_the_password_that_a_server_repeats(scene, outcomes, redis_server):
-    failed = problems(was_repeated, outcomes[scene])
+    failed = problems(was_repeated, outcomes)
     assert not failed, listing(failed)
     # The server does repeat the password.
     server = redis_server(extra=['rename-command HELLO ""'])
@@ -679,17 +688,17 @@ def test_none_shows_the_password_that_a_server_repeats(scene, outcomes, redis_se
         server.command("HELLO", 3, "AUTH", "default", PASSWORD)
 
 
-@pytest.mark.parametrize("scene", LOSING)
+@pytest.mark.parametrize("scene", scenes(LOSING))
 def test_with_the_override_lost_they_refuse_and_do_not_connect_unverified(scene, outcomes):
     """redis-py's defaults are strict, and TLSConnection hands nothing weaker on to it."""
-    failed = problems(was_refused, outcomes[scene])
+    failed = problems(was_refused, outcomes)
     assert not failed, listing(failed)
 
 
-@pytest.mark.parametrize("scene", BELIEVING)
+@pytest.mark.parametrize("scene", scenes(BELIEVING))
 def test_a_weaker_service_would_be_caught(scene, outcomes):
-    assert set(problems(was_refused, outcomes[scene])) == set(BY_KOMBU)
-    for name, outcome in outcomes[scene].items():
+    assert set(problems(was_refused, outcomes)) == set(BY_KOMBU)
+    for name, outcome in outcomes.items():
         assert outcome.received > 0, name
 
 

@@ -6,19 +6,18 @@ They ask living objects whether redis-py and kombu still have what the service o
 import json
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tomllib
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from harness.edits import change
 from harness.processes import Failed
 from harness.service import Project, bake
-from tests.live.test_programs import change
 
-pytestmark = pytest.mark.live
-AT_ONCE = 6  # Most of the time is spent waiting.
+# The two environments are made once, in one process of pytest-xdist.
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("versions")]
 TESTS = "python manage.py test tests.test_connection tests.test_transport"
 DEVELOPMENT = {"DEBUG": "true"}
 AGES = ("oldest", "newest")
@@ -144,27 +143,14 @@ def test_its_own_tests_pass(age, projects):
     assert int(ran) > 20
 
 
-@pytest.fixture(scope="module")
-def after_renames(projects, tmp_path_factory):
-    """{(file, method): the ended test run} of copies that have lost that override."""
+@pytest.mark.parametrize(("file", "name"), RENAMED, ids=[": ".join(pair) for pair in RENAMED])
+def test_an_override_that_is_lost_would_be_noticed(file, name, projects, tmp_path):
     newest = projects["newest"]
-
-    def run(renamed):
-        file, name = renamed
-        folder = tmp_path_factory.mktemp("renamed")
-        path = shutil.copytree(newest.path, folder / newest.slug)
-        change(
-            path / "redis_connection" / file,
-            {f" def {name}(": " def upstream_calls_another_one("},
-        )
-        return Project(path, settings=DEVELOPMENT, venv=newest.venv).run(TESTS)
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(RENAMED, pool.map(run, RENAMED), strict=True))
-
-
-@pytest.mark.parametrize("renamed", RENAMED, ids=": ".join)
-def test_an_override_that_is_lost_would_be_noticed(renamed, after_renames):
-    done = after_renames[renamed]
+    path = shutil.copytree(newest.path, tmp_path / newest.slug)
+    change(
+        path / "redis_connection" / file,
+        {f" def {name}(": " def upstream_calls_another_one("},
+    )
+    done = Project(path, settings=DEVELOPMENT, venv=newest.venv).run(TESTS)
     assert done.returncode == 1, done.stderr[-3000:]
     assert "FAILED (" in done.stderr
