@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.answers import ROOT, check_keys
 
 from .processes import Failed, Program, free_port, run
+from .tallies import proven
 
 OUTSIDE_NAME = "service.example"
 
@@ -175,6 +176,7 @@ class Project:
                 )
                 started.callback(programs[name].kill)
             started.pop_all()
+        proven(services_started=1)
         return Service(self, port, programs)
 
 

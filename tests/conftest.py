@@ -15,12 +15,17 @@ import hypothesis
 import pytest
 from cookiecutter.main import cookiecutter
 
+from harness import tallies
 from harness.answers import CONTEXT, QUESTIONS, ROOT, SERVICE, check_keys
 from harness.cli import Home
 
 # How long an example takes depends on the machine, and no test is about that.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_configure(config):
+    tallies.register(config)
 
 
 @dataclass(frozen=True)

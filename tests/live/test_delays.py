@@ -10,6 +10,7 @@ from harness.asking import INSIDE
 from harness.deployments import PASSWORD
 from harness.outages import OUTAGES
 from harness.processes import Failed
+from harness.tallies import slowest
 
 pytestmark = pytest.mark.live
 LINE = "threads = 4\n"
@@ -17,24 +18,7 @@ THREADS = 16
 PROMISE = 8  # Seconds, printed at the end of the run.
 PATIENCE = 3 * PROMISE
 
-
-class Slowest:
-    """The slowest times, printed at the end of the run."""
-
-    def __init__(self):
-        self.seconds = {}
-
-    def pytest_terminal_summary(self, terminalreporter):
-        terminalreporter.section(f"slowest .delay() of {THREADS} threads (promised: {PROMISE} s)")
-        for outage, seconds in self.seconds.items():
-            terminalreporter.write_line(f"{seconds:5.1f} s {outage}")
-
-
-@pytest.fixture(scope="module")
-def slowest(request):
-    found = Slowest()
-    request.config.pluginmanager.register(found)
-    return found
+SECTION = f"slowest .delay() of {THREADS} threads (promised: {PROMISE} s)"
 
 
 def start(place, url):
@@ -58,7 +42,7 @@ def wait_for(sender, line):
 
 
 @pytest.fixture(scope="module")
-def waited(server_program, deployment, certificates, slowest, tmp_path_factory):
+def waited(server_program, deployment, certificates, tmp_path_factory):
     """{outage: [(seconds, error), ...] of all threads}. All outages happen at the same time."""
     place = deployment("self_hosted").copy(tmp_path_factory.mktemp("threads"))
     conf = place.project.path / "gunicorn.conf.py"
@@ -85,7 +69,7 @@ def waited(server_program, deployment, certificates, slowest, tmp_path_factory):
             sender.stdin.flush()
         for name, sender in senders.items():
             found[name] = json.loads(sender.stdout.read().splitlines()[-1])
-            slowest.seconds[name] = max(seconds for seconds, _ in found[name])
+            slowest(SECTION, name, max(seconds for seconds, _ in found[name]))
     return found
 
 

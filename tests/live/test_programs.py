@@ -25,6 +25,7 @@ from harness.impostors import SECRET, START, impostor_url, listing
 from harness.processes import Failed, Program, free_port, wait_until
 from harness.redis_server import RedisServer
 from harness.service import OUTSIDE_NAME, Project, Service
+from harness.tallies import proven, tally
 from harness.tls_front import TLSFront
 
 pytestmark = pytest.mark.live
@@ -580,36 +581,25 @@ def beside(deployment, shared_folder):
     return venv
 
 
-class Totals:
-    """What the fronts of all scenes saw, printed at the end of the run."""
-
-    def __init__(self):
-        self.lines = []
-
-    def add(self, name, outcomes):
-        seen = outcomes.values()
-        self.lines.append(
-            f"{name}: {len(outcomes)} programs,"
-            f" {sum(each.connections for each in seen)} connections,"
-            f" {sum(each.handshakes for each in seen)} handshakes,"
-            f" {sum(each.received for each in seen)} bytes received inside TLS"
-        )
-
-    def pytest_terminal_summary(self, terminalreporter):
-        terminalreporter.section("programs")
-        for line in self.lines:
-            terminalreporter.write_line(line)
+def count(name, outcomes):
+    """Add what the fronts of a scene saw to what is printed at the end of the run."""
+    seen = outcomes.values()
+    tally(
+        "programs",
+        name,
+        programs=len(outcomes),
+        connections=sum(each.connections for each in seen),
+        handshakes=sum(each.handshakes for each in seen),
+        bytes_received_inside_TLS=sum(each.received for each in seen),
+    )
+    proven(
+        bad_servers_met=len(outcomes) if name in REFUSING else 0,
+        handshakes=sum(each.handshakes for each in seen),
+    )
 
 
 @pytest.fixture(scope="module")
-def totals(request):
-    found = Totals()
-    request.config.pluginmanager.register(found)
-    return found
-
-
-@pytest.fixture(scope="module")
-def outcomes_of(deployment, beside, tables, totals, tmp_path_factory):
+def outcomes_of(deployment, beside, tables, tmp_path_factory):
     """outcomes_of(scene) -> {program: Outcome}; each scene is played once."""
 
     @functools.cache
@@ -623,7 +613,7 @@ def outcomes_of(deployment, beside, tables, totals, tmp_path_factory):
             ThreadPoolExecutor(AT_ONCE) as pool,
         ):
             found = dict(zip(scene.names, pool.map(scene.run, scene.names), strict=True))
-        totals.add(name, found)
+        count(name, found)
         return found
 
     return outcomes_of

@@ -4,7 +4,6 @@ harness/pin_chains.py makes pins and chains, and says who is right. harness/insi
 lets them meet, in each Python of this machine.
 """
 
-import collections
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from harness.inside import handshakes
 from harness.pin_chains import HOST, text_of
 from harness.processes import Failed
 from harness.pythons import RUNNING, others
+from harness.tallies import proven, tally
 
 SCRIPT = Path(handshakes.__file__)
 BOTH, VERSIONS = ("required", "optional"), ("TLSv1_2", "TLSv1_3")
@@ -42,44 +42,6 @@ OVER_SOCKETS = (
 )
 
 
-class Totals:
-    """The sums of the matrices of this file, printed at the end of the run."""
-
-    def __init__(self):
-        self.rows = collections.defaultdict(collections.Counter)
-        self.sizes = {}
-
-    def add(self, what, size, matrix):
-        self.sizes[what] = size
-        self.rows[what].update(
-            {
-                "Pythons": 1,
-                "handshakes": matrix.report["handshakes"],
-                "right": matrix.right,
-                "wrong accepted": len(matrix.wrong_accepted),
-                "right refused": len(matrix.right_refused),
-                "bytes": matrix.report["bytes"],
-            }
-        )
-
-    def pytest_terminal_summary(self, terminalreporter):
-        terminalreporter.section("matrix of pins")
-        for what, row in self.rows.items():
-            terminalreporter.write_line(
-                f"{what}: {self.sizes[what]} x {row['Pythons']} Pythons: {row['handshakes']}"
-                f" handshakes, {row['right']} of a right server, {row['wrong accepted']} wrong"
-                f" accepted, {row['right refused']} right refused, {row['bytes']} bytes to a"
-                " refused server"
-            )
-
-
-@pytest.fixture(scope="module")
-def totals(request):
-    found = Totals()
-    request.config.pluginmanager.register(found)
-    return found
-
-
 class Matrix:
     """What a script reports, beside what the model says."""
 
@@ -94,6 +56,20 @@ class Matrix:
                 self.right_refused.append(f"{trust} | {server} | {why}")
             if accepted and not right:
                 self.wrong_accepted.append(f"{trust} | {server}")
+
+    def tally(self, what):
+        """Add its numbers to what is printed at the end of the run."""
+        tally(
+            "matrix of pins",
+            what,
+            Pythons=1,
+            handshakes=self.report["handshakes"],
+            of_a_right_server=self.right,
+            wrong_accepted=len(self.wrong_accepted),
+            right_refused=len(self.right_refused),
+            bytes_to_a_refused_server=self.report["bytes"],
+        )
+        proven(handshakes=self.report["handshakes"])
 
 
 class World:
@@ -234,18 +210,18 @@ def matrices(met, version):
 
 
 @EVERY_PYTHON
-def test_each_pin_accepts_its_own_servers_and_no_other(version, matrices, world, totals):
+def test_each_pin_accepts_its_own_servers_and_no_other(version, matrices, world):
     size = f"{len(world.pins)} pins x {len(world.servers)} servers x {len(BOTH)} x TLS 1.2, 1.3"
-    totals.add("in memory", size, matrices["memory"])
+    matrices["memory"].tally(f"in memory, {size}")
     assert matrices["memory"].wrong_accepted == []
     assert matrices["memory"].right_refused == []
     assert matrices["memory"].report["bytes"] == 0
 
 
 @EVERY_PYTHON
-def test_no_byte_reaches_a_server_that_is_refused(version, matrices, world, totals):
+def test_no_byte_reaches_a_server_that_is_refused(version, matrices, world):
     size = f"{len(OVER_SOCKETS)} pins x {len(world.servers)} servers x {len(BOTH)} x TLS 1.2, 1.3"
-    totals.add("on sockets", size, matrices["sockets"])
+    matrices["sockets"].tally(f"on sockets, {size}")
     assert matrices["sockets"].wrong_accepted == []
     assert matrices["sockets"].right_refused == []
     assert matrices["sockets"].report["bytes"] == 0
@@ -254,20 +230,20 @@ def test_no_byte_reaches_a_server_that_is_refused(version, matrices, world, tota
 
 @EVERY_PYTHON
 def test_who_checks_the_name_believes_the_system_and_what_stands_beside_it(
-    version, matrices, world, totals
+    version, matrices, world
 ):
     size = f"{len(world.extra)} policies x {len(world.named)} servers x {len(BOTH)} x TLS 1.2, 1.3"
-    totals.add("by host name", size, matrices["by name"])
+    matrices["by name"].tally(f"by host name, {size}")
     assert matrices["by name"].wrong_accepted == []
     assert matrices["by name"].right_refused == []
     assert matrices["by name"].report["bytes"] == 0
 
 
 @EVERY_PYTHON
-def test_without_verification_every_server_is_believed(version, matrices, world, totals):
+def test_without_verification_every_server_is_believed(version, matrices, world):
     """This also proves that each server would have taken what it was sent."""
     size = f"2 policies x {len(world.servers)} servers x TLS 1.2, 1.3"
-    totals.add("not verified", size, matrices["none"])
+    matrices["none"].tally(f"not verified, {size}")
     assert matrices["none"].right_refused == []
     assert matrices["none"].report["refusals"] == {}
 
