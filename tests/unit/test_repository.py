@@ -35,7 +35,7 @@ EXPRESSION = "${{"
 FORM = (GITHUB / "ISSUE_TEMPLATE" / "provider-fact.yml").read_text("utf-8")
 FIELDS = {"row": PROVIDERS, "key": sorted(set(itertools.chain.from_iterable(ROWS.values())))}
 
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "examples/README.md"]
 LINK = re.compile(r"\]\((?!https?:)(?P<file>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
@@ -260,7 +260,7 @@ def test_editors_and_ruff_agree():
     assert "eol=lf" in (ROOT / ".gitattributes").read_text("utf-8")
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_links_of_a_page_lead_somewhere(path):
     assert dead_links(path, path.read_text("utf-8")) == []
 
