@@ -20,6 +20,12 @@ def others():
     return {version: path for version, path in found.items() if path}
 
 
+def every():
+    """Return {version: path} of every version in SUPPORTED that is here, the newest last."""
+    found = others() | {RUNNING: sys.executable}
+    return {version: found[version] for version in SUPPORTED if version in found}
+
+
 def find(version):
     """Return the path of the first Python of that version that starts, or None."""
     started = (_start(candidate, version) for candidate in _candidates(version))

@@ -65,7 +65,7 @@ class Step:
 def of_the_service(name: str, *arguments: str, **variables: str) -> Step:
     """A step that runs manage.py in place, with the rendered defaults as environment variables."""
     development = {"DEBUG": "true", "LOG_LEVEL": "ERROR"}
-    command = (str(in_place.PYTHON), "manage.py", *arguments)
+    command = (str(in_place.PYTHON), *in_place.DEPRECATED, "manage.py", *arguments)
     return Step(name, command, SERVICE, in_place.defaults() | development | variables)
 
 
