@@ -12,7 +12,17 @@ from harness.pythons import OTHERS, RUNNING, others
 INSIDE = Path(__file__).parent / "inside"
 ANSWERED = (0, "celery True\nredis-py True\n")
 
-EVERY_PYTHON = pytest.mark.parametrize("version", [RUNNING, *OTHERS])
+# Tests of one version stay in one process of pytest-xdist, which makes what they share once.
+EVERY_PYTHON = pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param(RUNNING, marks=pytest.mark.xdist_group(f"Python {RUNNING}")),
+        *(
+            pytest.param(other, marks=[pytest.mark.xdist_group(f"Python {other}"), pytest.mark.all])
+            for other in OTHERS
+        ),
+    ],
+)
 
 
 def python_of(version):

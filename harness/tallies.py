@@ -3,11 +3,15 @@
 Tests run in several processes. Each counts for itself, and the first one adds up what all report.
 """
 
+import json
+import os
 import threading
 from collections import Counter
 from typing import Any
 
 PROVEN = "proven by this run"
+# The variable that names a file, for the sum over several runs.
+FILE = "PROVEN_FILE"
 
 # {section: {line: {what: how often}}} and {section: {line: seconds}}.
 Sums = dict[str, dict[str, dict[str, int]]]
@@ -55,6 +59,24 @@ def _lines(sums: dict[str, dict[str, int]], seconds: dict[str, float]) -> list[s
     return lines + [f"{longest:5.1f} s {line}" for line, longest in ordered]
 
 
+def to_file() -> None:
+    """Append what this run has proven to the file that FILE names."""
+    numbers = _sums.get(PROVEN, {}).get("")
+    if numbers and (path := os.environ.get(FILE)):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(numbers) + "\n")
+
+
+def from_file() -> list[str]:
+    """The sum of the runs that wrote to the file, one line for each number."""
+    total: Counter[str] = Counter()
+    if os.path.exists(os.environ[FILE]):
+        with open(os.environ[FILE], encoding="utf-8") as file:
+            for line in file:
+                total.update(json.loads(line))
+    return [f"{number:,} {name}" for name, number in total.items()]
+
+
 def register(config: Any) -> None:
     """Let pytest gather the numbers of all processes, and print them."""
     gathered = Gathered() if config.pluginmanager.hasplugin("xdist") else None
@@ -95,6 +117,7 @@ class Printed:
         self.gathered = gathered
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        to_file()
         for section, lines in report(_sums, _slowest).items():
             terminalreporter.write_sep("=", section)
             for line in lines:

@@ -1,7 +1,7 @@
-"""Check the service where it stands, unrendered, in two lanes: what `./script/test unit` runs.
+"""Check the service where it stands, unrendered, and run tests/unit: the tier `unit`.
 
 It needs .venv-service, which script/test makes. Exit status 1 when a step is red. `--no-pytest`
-leaves out the template's fast tests, for whoever runs all of them next.
+leaves out tests/unit. Other arguments go to pytest.
 """
 
 import argparse
@@ -16,14 +16,6 @@ from pathlib import Path
 
 from harness import in_place
 from harness.answers import ROOT, SERVICE
-
-# The template's tests that start no server and bake little.
-FAST_TESTS = (
-    "tests/unit/test_in_place.py",
-    "tests/unit/test_rooms.py",
-    "tests/unit/test_facts.py",
-    "tests/unit/test_post_gen.py",
-)
 
 # Not the developer's own database, which would be made below the template's folder.
 NO_DATABASE = {"DATABASE_URL": "sqlite://:memory:"}
@@ -69,8 +61,11 @@ def of_the_service(name: str, *arguments: str, **variables: str) -> Step:
     return Step(name, command, SERVICE, in_place.defaults() | development | variables)
 
 
-def lanes(with_pytest: bool) -> list[list[Step]]:
-    """The steps of each lane, one after the other; the lanes run side by side."""
+def lanes(pytest: tuple[str, ...]) -> list[list[Step]]:
+    """The steps of each lane, one after the other; the lanes run side by side.
+
+    `pytest` is the command for the template's own unit tests; without it, they are left out.
+    """
     service = [
         of_the_service("migrations", "makemigrations", "--check", "--dry-run", **NO_DATABASE),
         of_the_service("the service's own tests", "test"),
@@ -80,10 +75,7 @@ def lanes(with_pytest: bool) -> list[list[Step]]:
         Step("ruff format", ("ruff", "format", "--check", ".")),
         Step("mypy", ("mypy",)),
     ]
-    if with_pytest:
-        pytest = ("pytest", "-q", "-p", "no:cacheprovider", *FAST_TESTS)
-        template.append(Step("the template's fast tests", pytest))
-    return [service, template]
+    return [service, [*template, *([Step("tests/unit", pytest)] if pytest else [])]]
 
 
 def run_all(lane: list[Step]) -> list[str]:
@@ -93,11 +85,12 @@ def run_all(lane: list[Step]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-pytest", action="store_true", help="leave out the template's tests")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--no-pytest", action="store_true", help="leave out tests/unit")
+    options, more = parser.parse_known_args(arguments)
     started = time.monotonic()
     in_place.prepare()
-    both = lanes(with_pytest=not options.no_pytest)
+    pytest = ("pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/unit", *more)
+    both = lanes(() if options.no_pytest else pytest)
     with ThreadPoolExecutor(len(both)) as pool:
         red = [name for names in pool.map(run_all, both) for name in names]
     leftovers = in_place.ignored_files(SERVICE)

@@ -28,6 +28,20 @@ def pytest_configure(config):
     tallies.register(config)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="also run the tests marked `all`")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests marked `all`, which vary what another test has shown already."""
+    if config.option.all:
+        return
+    left_out = [item for item in items if item.get_closest_marker("all")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @dataclass(frozen=True)
 class Baked:
     """A baked project: its folder, and the context it was rendered from."""

@@ -24,11 +24,6 @@ def pytest_sessionstart():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
-    # The fast tests run first.
-    items.sort(key=lambda item: item.get_closest_marker("live") is not None)
-
-
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
     return Certificates(tmp_path_factory.mktemp("certificates"))

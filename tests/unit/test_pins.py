@@ -4,13 +4,13 @@ harness/pin_chains.py makes pins and chains, and says who is right. harness/insi
 lets them meet, in each Python of this machine.
 """
 
+import functools
 import json
 import os
 import shutil
 import ssl
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -22,12 +22,10 @@ from harness.asking import EVERY_PYTHON, python_of
 from harness.inside import handshakes
 from harness.pin_chains import HOST, text_of
 from harness.processes import Failed
-from harness.pythons import RUNNING, others
 from harness.tallies import proven, tally
 
 SCRIPT = Path(handshakes.__file__)
 BOTH, VERSIONS = ("required", "optional"), ("TLSv1_2", "TLSv1_3")
-AT_ONCE = 2
 # One pin of each kind, for the handshakes over sockets.
 OVER_SOCKETS = (
     "root",
@@ -193,17 +191,14 @@ def met_by(world, python):
 
 
 @pytest.fixture(scope="module")
-def met(world):
-    """{version: a Future of met_by()} of every Python of this machine, side by side."""
-    pythons = {RUNNING: sys.executable} | others()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {version: pool.submit(met_by, world, python) for version, python in pythons.items()}
+def matrices_of(world):
+    """matrices_of(python) -> what met_by() returns; each Python is asked once."""
+    return functools.cache(functools.partial(met_by, world))
 
 
 @pytest.fixture
-def matrices(met, version):
-    python_of(version)  # Where there is none, this skips and says so.
-    return met[version].result()
+def matrices(matrices_of, version):
+    return matrices_of(python_of(version))
 
 
 # The matrix
