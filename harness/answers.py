@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
+import pytest
 from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
 
@@ -49,6 +50,19 @@ def refused(answers):
     provider = answers.get("redis_provider", PROVIDERS[0])
     strictness = answers.get("cert_strictness", STRICTNESS[0])
     return ROWS[provider]["cert_reqs"] == "none" and strictness in ("required", "optional")
+
+
+def effective(answers):
+    """Return the mode that the answers mean: "recommended" renders the same bytes as another."""
+    row, strictness = ROWS[answers["redis_provider"]], answers["cert_strictness"]
+    return row["cert_reqs"] if strictness == "recommended" else strictness
+
+
+def varied(values, shown=1):
+    """Parameters for a test: the first `shown` of the values, and with --all the others."""
+    values = list(values)
+    more = [pytest.param(value, marks=pytest.mark.all) for value in values[shown:]]
+    return values[:shown] + more
 
 
 def resolved(**answers):

@@ -24,10 +24,13 @@ from harness.answers import (
     ROWS,
     SERVICE,
     TARGETS,
+    effective,
     refused,
     resolved,
     row_id,
 )
+from harness.commands import ALONE, BEAT, BUILD, GUNICORN, MIGRATE, SUPERVISE, WORKER
+from harness.tallies import proven
 
 ACCEPTED = [answers for answers in PRODUCT if not refused(answers)]
 REFUSED = [answers for answers in PRODUCT if refused(answers)]
@@ -168,18 +171,6 @@ TARGET_FILES = {
     "procfile": {"Procfile"},
     "server": set(),
 }
-# Their options stand in gunicorn.conf.py, in settings.py and in operations/consumer.py.
-GUNICORN = "gunicorn config.wsgi"
-WORKER = "celery -A config worker"
-# Where no supervisord.conf names the signal, this turns TERM into a soft shutdown.
-ALONE = "env REMAP_SIGTERM=SIGQUIT "
-BEAT = "celery -A config beat"
-MIGRATE = "python manage.py migrate --noinput"
-BUILD = (
-    "pip install --require-hashes -r requirements.txt && python manage.py collectstatic --noinput"
-)
-SUPERVISE = "python -m operations.supervise -c supervisord.conf"
-
 
 # What the README's section "Deploy" says of each target, and of no other.
 DEPLOY = {
@@ -191,12 +182,6 @@ DEPLOY = {
 # The variables of a process in render.yaml. One more holds the Redis URL.
 CLIENT = {"REDIS_CLIENT_CERT", "REDIS_CLIENT_KEY"}
 VARIABLES = {"DATABASE_URL", "REDIS_CA_CERTS", "EMAIL_URL", "DEFAULT_FROM_EMAIL"} | CLIENT
-
-
-def effective(answers):
-    """Return the mode that the answers mean: "recommended" renders the same bytes as another."""
-    row, strictness = ROWS[answers["redis_provider"]], answers["cert_strictness"]
-    return row["cert_reqs"] if strictness == "recommended" else strictness
 
 
 def facts_of(row):
@@ -389,6 +374,7 @@ def test_accepted_answers_bake_into_a_whole_project(baked, pre_gen, post_gen, an
     made = baked(**answers)
     assert pre_gen.problems(made.answers) == []
     assert post_gen.problems(made.path, made.answers) == []
+    proven(combinations_judged=1)
 
 
 @pytest.mark.parametrize("answers", REFUSED, ids=row_id)

@@ -9,13 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.answers import PRODUCT, ROWS, refused, row_id
+from harness.answers import PRODUCT, ROWS, effective, refused, row_id
 from harness.asking import report_of
+from harness.commands import BEAT, GUNICORN, WORKER
 from harness.service import OUTSIDE_NAME, Project, commands_of
-from tests.bake.test_render import BEAT, GUNICORN, WORKER, effective
+from harness.tallies import proven
 
 pytestmark = pytest.mark.live
 ACCEPTED = {row_id(answers): answers for answers in PRODUCT if not refused(answers)}
+DEFAULTS = PRODUCT[0]
+# Each choice once, beside the defaults.
+CHOICES = {
+    name: answers
+    for name, answers in ACCEPTED.items()
+    if sum(answers[key] != DEFAULTS[key] for key in DEFAULTS) <= 1
+}
+COMBINATIONS = [
+    pytest.param(CHOICES, id="each choice once"),
+    pytest.param(ACCEPTED, id="every combination", marks=pytest.mark.all),
+]
 
 # 256 bits in base64, as Render makes them for `generateValue: true`.
 GENERATED = "qgNwTIUTRQY6l3kZc0yVvDDnV0mGOWkE2TzJ7bBx5nQ="
@@ -66,10 +78,13 @@ def expected(answers):
     return {"operations.W001"} if encrypted and effective(answers) == "none" else set()
 
 
-def test_check_deploy_reports_exactly_what_is_not_verified(baked, place, certificates):
+@pytest.mark.parametrize("combinations", COMBINATIONS)
+def test_check_deploy_reports_exactly_what_is_not_verified(
+    combinations, baked, place, certificates
+):
     runs = defaultdict(list)  # {(the Python files, the environment): the combinations that have it}
     locks = set()
-    for name, answers in ACCEPTED.items():
+    for name, answers in combinations.items():
         made = baked(**answers)
         locks.add(made.files["requirements.txt"])
         python = sorted((path, data) for path, data in made.files.items() if path.endswith(".py"))
@@ -79,8 +94,11 @@ def test_check_deploy_reports_exactly_what_is_not_verified(baked, place, certifi
         runs[files, tuple(sorted(settings.items()))].append((name, project))
     assert locks == {(place.project.path / "requirements.txt").read_bytes()}
     # There are 110 for 296 rows: recommended is another mode, and two targets share an environment.
-    modes = {(answers["redis_provider"], effective(answers)) for answers in ACCEPTED.values()}
-    assert len(runs) == 2 * len(modes)
+    environments = {
+        (row["redis_provider"], effective(row), row["deploy_target"].startswith("render"))
+        for row in combinations.values()
+    }
+    assert len(runs) == len(environments)
 
     def found(run):
         (_, settings), names = run
@@ -90,7 +108,8 @@ def test_check_deploy_reports_exactly_what_is_not_verified(baked, place, certifi
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = zip(runs.values(), pool.map(found, runs.items()), strict=True)
         reported = {name: ids for names, ids in results for name, _ in names}
-    assert reported == {name: expected(answers) for name, answers in ACCEPTED.items()}
+    assert reported == {name: expected(answers) for name, answers in combinations.items()}
+    proven(services_judged_by_check_deploy=len(runs))
 
 
 # {what is wrong: (answers, file, old, new, what is reported)}
