@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from filelock import FileLock
 
+from harness import policy_classes
 from harness.answers import ROWS
 from harness.browser import Browser, Mailbox
 from harness.certificates import Authority, self_signed
@@ -103,7 +104,10 @@ class Deployment:
     """A built project, ready to be started again and again, each time with a new database."""
 
     def __init__(self, provider, folder, certificates, venv, strictness="recommended"):
-        """Bake the project and build it in `venv`, which many projects may share."""
+        """Bake the project and build it in `venv`, which many projects may share.
+
+        All processes of a test run bake and build it once, and then each takes a copy.
+        """
         self.provider = provider
         self.row = ROWS[provider]
         self.target = TARGETS.get(provider, self.row["reachable_from"][-1])
@@ -112,11 +116,21 @@ class Deployment:
         self.certificates = certificates
         self._folder = folder
         self._starts = 0
-        answers = {"redis_provider": provider, "cert_strictness": strictness}
+        built = venv.path.with_name(f"{venv.path.name}-{provider}-{strictness}")
+        with FileLock(f"{built}.lock"):
+            if not built.exists():
+                unfinished = built.with_name(f"{built.name}-unfinished")
+                self._build(unfinished, venv, strictness)
+                unfinished.rename(built)
+        path = next(built.glob("*/manage.py")).parent
+        self.project = Project(shutil.copytree(path, folder / path.name), venv=venv.path)
+        self.commands = self._commands("redis://localhost:6379/0", folder / "build", {})
+
+    def _build(self, folder, venv, strictness):
+        answers = {"redis_provider": self.provider, "cert_strictness": strictness}
         path = bake(folder, **answers, deploy_target=self.target)
         self.project = Project(path, venv=venv.path)
-        self.commands = self._commands("redis://localhost:6379/0", folder / "build", {})
-        venv.build(self.project, self.commands)
+        venv.build(self.project, self._commands("redis://localhost:6379/0", folder / "build", {}))
 
     def copy(self, folder):
         """Return the same build with its own copy of the sources, for a test that changes them."""
@@ -172,9 +186,7 @@ class Deployment:
             given |= {"ALLOWED_HOSTS": OUTSIDE_NAME, "SECRET_KEY": secrets.token_urlsafe(40)}
         else:
             given["RENDER_EXTERNAL_HOSTNAME"] = OUTSIDE_NAME
-        if self.row["ca"] in ("own", "provider_file"):
-            given["REDIS_CA_CERTS"] = str(self.certificates.own.pem)
-        given |= settings
+        given |= policy_classes.given(self.row, str(self.certificates.own.pem)) | settings
         commands = commands_of(self.project, self.target, given)
         # These are not in render.yaml: the platform adds them, or whoever deploys types them in.
         for environment in commands.environment.values():

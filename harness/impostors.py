@@ -19,9 +19,10 @@ from harness import refusals
 from harness.browser import Browser, Mailbox
 from harness.certificates import self_signed
 from harness.deployments import PASSWORD
+from harness.policy_classes import pin, pinned_itself
 from harness.processes import Failed, wait_until
 from harness.redis_server import RedisServer
-from harness.refusals import KINDS, WRONG_CERTIFICATE, pinned_itself, public
+from harness.refusals import KINDS, WRONG_CERTIFICATE, public
 from harness.service import OUTSIDE_NAME, Service
 from harness.tls_front import TLSFront
 
@@ -58,11 +59,9 @@ def settings(kind, row, strictness, shown, certificates):
 
     Where `shown` is a variant of the right certificate, it is what they pin.
     """
-    if strictness == "none" or not pinned_itself(row):
-        return {}
     stranger = kind in ("another CA", "self-signed", "public CA, another host")
     pinned = certificates.herokus if stranger else shown
-    return {"REDIS_CERT_REQS": strictness, "REDIS_CA_CERTS": str(pinned.chain)}
+    return pin(row, strictness, str(pinned.chain))
 
 
 def front(kind, shown, server, certificates):

@@ -62,13 +62,18 @@ def defaults() -> dict[str, str]:
     A variable whose default is empty is left out, since the service takes empty for not set.
     """
     answers = resolved(**ANSWERS)
+    return {name: answers[value] for name, value in rendered_defaults().items() if answers[value]}
+
+
+def rendered_defaults() -> dict[str, str]:
+    """{variable: the derived value of cookiecutter.json that is its default in settings.py}."""
     found = {}
     for node in ast.walk(ast.parse(SETTINGS.read_text("utf-8"))):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
-                answer = RENDERED.fullmatch(str(getattr(value, "value", "")))
-                if answer and isinstance(key, ast.Constant) and answers[answer[1]]:
-                    found[str(key.value)] = answers[answer[1]]
+                derived = RENDERED.fullmatch(str(getattr(value, "value", "")))
+                if derived and isinstance(key, ast.Constant):
+                    found[str(key.value)] = derived[1]
     return found
 
 

@@ -7,36 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 from harness.answers import ROWS, SERVICE
 from harness.browser import verification_link
-from harness.processes import Failed, wait_until
+from harness.processes import wait_until
 from harness.stand_ins import effective_verification, journeys
+from harness.tallies import tally
 
 JOURNEYS = journeys(ROWS)
 PINNED = {"REDIS_CERT_REQS": "required", "REDIS_CA_CERTS": "herokus"}
 TASK = "authentication.email_utils.send_verification_email"
 WEB_THREADS = runpy.run_path(str(SERVICE / "gunicorn.conf.py"))["threads"]
-AT_ONCE = 4  # Most of the time is spent waiting.
 
 
-def run_all(names, deployment, stand_in, folder, **options):
-    """Take these journeys side by side and return {name: error or None}. `folder` is for copies.
-
-    Other `options` go to `deployment`.
-    """
-    errors, ways = {}, {}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for name in names:
-            provider, pinned = JOURNEYS[name]
-            try:
-                # Projects are baked here, one after the other, while earlier journeys go on.
-                place = deployment(provider, **options)
-            except Failed as error:
-                errors[name] = error
-                continue
-            if pinned:
-                (folder / name).mkdir()
-                place = place.copy(folder / name)
-            ways[name] = pool.submit(run, place, stand_in, PINNED if pinned else {})
-    return errors | {name: way.exception() for name, way in ways.items()}
+def take(name, deployment, stand_in, **options):
+    """Take the journey of this name. Other `options` go to `deployment`."""
+    provider, pinned = JOURNEYS[name]
+    run(deployment(provider, **options), stand_in, PINNED if pinned else {})
+    tally("registrations", journeys=1, e_mails_followed=1)
 
 
 def run(place, stand_in, settings):

@@ -1,4 +1,7 @@
-"""The refusal matrix: the kinds of bad servers, and which rows meet which of them."""
+"""The refusal matrix: the kinds of bad servers, and which services meet which of them."""
+
+from harness.answers import ROWS
+from harness.policy_classes import CLASSES, STRICT
 
 # {kind of bad server: what the log must say of it}
 WRONG_CERTIFICATE = {
@@ -21,20 +24,8 @@ NO_SECURE_CONNECTION = {
 }
 KINDS = WRONG_CERTIFICATE | NO_SECURE_CONNECTION
 
-STRICT = ("required", "optional")
-TRIES = (
-    3  # The connections that a bad server sees at least: of the worker, of .delay(), of /readyz.
-)
-
-
-def matrix(rows):
-    """Return (provider, strictness) of every service that verifies."""
-    return [(provider, strictness) for provider in rows for strictness in STRICT]
-
-
-def pinned_itself(row):
-    """Return whether REDIS_CA_CERTS holds the server's own certificate, because there is no CA."""
-    return row["ca"] == "self_signed"
+# The connections that a bad server sees at least: of the worker, of .delay(), of /readyz.
+TRIES = 3
 
 
 def public(row):
@@ -59,16 +50,15 @@ def refused(row):
     return [kind for kind in KINDS if kind not in left_out]
 
 
-VERIFYING = "bad servers, services that verify"
+def met(kinds):
+    """Return [(class, strictness, row, kind)] of those who meet a server of each of these kinds.
 
-
-def counts(rows):
-    """Return {what docs/security.md says was tried: how many times, by the tables above}."""
-    return {
-        VERIFYING: sum(len(refused(rows[key])) for key, _ in matrix(rows)),
-        "right servers by another name, pinned": sum(
-            len(accepted(rows[key])) for key, _ in matrix(rows)
-        ),
-        "bad certificates, `cert_strictness=none`": len(rows) * len(WRONG_CERTIFICATE),
-        "the other kinds, `cert_strictness=none`": len(rows) * len(NO_SECURE_CONNECTION),
-    }
+    `kinds` is a function of a row, such as `refused`. Only services that verify are among them.
+    """
+    return [
+        (name, strictness, provider, kind)
+        for name, each in CLASSES.items()
+        for strictness, provider in each.met_by.items()
+        if strictness in STRICT
+        for kind in kinds(ROWS[provider])
+    ]

@@ -295,7 +295,11 @@ def commands_of(project, target, given):
 def _render_yaml(project, given):
     import yaml
 
-    blueprint = yaml.safe_load((project.path / "render.yaml").read_text())
+    return of_blueprint(yaml.safe_load((project.path / "render.yaml").read_text()), given)
+
+
+def of_blueprint(blueprint, given):
+    """Do as `commands_of()` with what stands in a render.yaml."""
     groups = {group["name"]: group["envVars"] for group in blueprint.get("envVarGroups", [])}
     # All who share a group have the same generated value.
     made = {}

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from harness import pythons
 from harness.deployments import PASSWORD, Certificates, Deployment, Venv
@@ -63,6 +64,20 @@ def deployment(tmp_path_factory, certificates, venv):
         return made[key]
 
     return deployment
+
+
+@pytest.fixture(scope="session")
+def tables(server_program, deployment, shared_folder):
+    """A migrated database to copy, because all services have the same tables; made once a run."""
+    made, unfinished = shared_folder / "tables.sqlite3", shared_folder / "unfinished.sqlite3"
+    with FileLock(shared_folder / "tables.lock"):
+        if not made.exists():
+            place = deployment("self_hosted")
+            url = "rediss://localhost:6379/0"
+            commands = place.configure(url, DATABASE_URL=f"sqlite:///{unfinished}")
+            place.project.predeploy(commands)
+            unfinished.rename(made)
+    return made
 
 
 @pytest.fixture(scope="session", params=pythons.OTHERS)

@@ -1,4 +1,8 @@
-"""Impostors: no password reaches them, and every program says why."""
+"""Impostors: no password reaches them, and every program says why.
+
+Each kind of bad server meets one service of each class of TLS policies. The classes are in
+harness/policy_classes.py, and tests/unit/test_policy_classes.py proves that every row is in one.
+"""
 
 import re
 import socket
@@ -11,6 +15,7 @@ import pytest
 from harness import impostors, refusals
 from harness.answers import ROWS
 from harness.deployments import ONE_OF_EACH_TARGET
+from harness.edits import change
 from harness.impostors import (
     REFUSE,
     SECRET,
@@ -21,133 +26,98 @@ from harness.impostors import (
     impostor_url,
     listing,
 )
-from harness.leftovers import nothing_left_in
+from harness.policy_classes import CLASSES, rendered_strictness
 from harness.processes import wait_until
 from harness.refusals import KINDS, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
+from harness.tallies import proven, slowest, tally
 from harness.tls_front import only_tls_1_1
 
 pytestmark = pytest.mark.live
-AT_ONCE = 3  # Meetings of up to nine services each. Most of the time is spent waiting.
-TOTALS = TRIED, ACCEPTED, CONNECTIONS, RECEIVED = (
-    "bad servers tried",
-    "accepted",
-    "connections seen",
-    "bytes received after a handshake",
-)
+RIGHT_SERVERS = "right servers by another name, pinned"
 
 
-class Totals:
-    """The sums of all tests of this file, printed at the end of the run."""
-
-    def __init__(self):
-        self.rows = {}
-        self.slowest = 0
-
-    def add(self, what, fronts):
-        row = self.rows.setdefault(what, dict.fromkeys(TOTALS, 0))
-        row[TRIED] += len(fronts)
-        row[ACCEPTED] += sum(bool(front.application_bytes) for front in fronts)
-        row[CONNECTIONS] += sum(len(front.connections) for front in fronts)
-        row[RECEIVED] += sum(front.application_bytes for front in fronts)
-
-    def pytest_terminal_summary(self, terminalreporter):
-        terminalreporter.section("refusal matrix")
-        for what, row in self.rows.items():
-            numbers = ", ".join(f"{number} {name}" for name, number in row.items())
-            terminalreporter.write_line(f"{what}: {numbers}")
-        terminalreporter.write_line(f"slowest refusal: {self.slowest:.1f} of {REFUSE} s")
-
-
-@pytest.fixture(scope="module")
-def totals(request):
-    found = Totals()
-    request.config.pluginmanager.register(found)
-    return found
-
-
-@pytest.fixture(scope="module")
-def tables(server_program, deployment, tmp_path_factory):
-    """A migrated database to copy, because all services have the same tables."""
-    path = tmp_path_factory.mktemp("database") / "db.sqlite3"
-    place = deployment(ONE_OF_EACH_TARGET[0])
-    commands = place.configure("redis://localhost:6379/0", DATABASE_URL=f"sqlite:///{path}")
-    place.project.predeploy(commands)
-    return path
+def those_who_meet(kinds):
+    """Parameters for the services of harness/policy_classes.py, with each of these kinds."""
+    return [
+        pytest.param(strictness, provider, kind, id=f"{name}-{strictness}-{kind}")
+        for name, strictness, provider, kind in refusals.met(kinds)
+    ]
 
 
 def verifying(deployment, provider, strictness):
-    """The deployment that verifies: `recommended` is `required`, or needs a pin to become it."""
-    recommended = strictness == "required" or refusals.pinned_itself(ROWS[provider])
-    return deployment(provider, "recommended" if recommended else strictness)
+    return deployment(provider, rendered_strictness(ROWS[provider], strictness))
 
 
-def refuses(place, strictness, tables, totals):
-    with Meeting(place, refusals.refused(place.row), strictness, tables) as meeting:
+def count(what, meeting):
+    """Add what the bad servers saw to what is printed at the end of the run."""
+    fronts = meeting.fronts.values()
+    connections = sum(len(front.connections) for front in fronts)
+    tally(
+        "refusal matrix",
+        what,
+        servers_tried=len(fronts),
+        accepted=sum(bool(front.application_bytes) for front in fronts),
+        connections_seen=connections,
+        bytes_received_after_a_handshake=sum(front.application_bytes for front in fronts),
+    )
+    bad = what != RIGHT_SERVERS
+    proven(bad_servers_met=len(fronts) if bad else 0, handshakes=connections)
+
+
+@pytest.mark.parametrize(("strictness", "provider", "kind"), those_who_meet(refusals.refused))
+def test_refuses(strictness, provider, kind, deployment, tables):
+    place = verifying(deployment, provider, strictness)
+    with Meeting(place, [kind], strictness, tables) as meeting:
         failed = meeting.problems(Encounter.refused)
-        totals.add("verifying services", meeting.fronts.values())
-        totals.slowest = max(totals.slowest, *(each.slowest for each in meeting.met.values()))
+        count("services that verify", meeting)
+        slowest("refusal matrix", f"refusal, of {REFUSE} s at most", meeting.met[kind].slowest)
         assert not failed, listing(failed)
         assert meeting.server.commands_seen() == {}
 
 
-def believes(place, strictness, tables, totals):
-    with Meeting(place, KINDS, strictness, tables, only=["worker"]) as meeting:
-        failed = meeting.problems(Encounter.believed)
-        fronts = meeting.fronts
-        believed = [fronts[kind] for kind in WRONG_CERTIFICATE]
-        totals.add("cert_strictness=none, bad certificates", believed)
-        others = [fronts[kind] for kind in NO_SECURE_CONNECTION]
-        totals.add("cert_strictness=none, the other kinds", others)
-        assert not failed, listing(failed)
-        assert meeting.server.commands_seen()["hello"] >= len(believed)
+@pytest.mark.parametrize(("strictness", "provider", "kind"), those_who_meet(refusals.accepted))
+def test_the_pin_and_not_the_name_identifies_the_server(
+    strictness, provider, kind, deployment, tables
+):
+    place = verifying(deployment, provider, strictness)
+    with Meeting(place, [kind], strictness, tables) as meeting:
+        assert meeting.problems(Encounter.accepted) == {}
+        count(RIGHT_SERVERS, meeting)
+        assert meeting.server.commands_seen()["hello"] > 0
 
-        # Each row's doctor meets one kind, because a doctor for every kind would take too long.
-        kind = list(WRONG_CERTIFICATE)[list(ROWS).index(place.provider) % len(WRONG_CERTIFICATE)]
-        place.configure(impostor_url(fronts[kind]))
-        _, probes = place.project.doctor()
+
+@pytest.fixture
+def believing(deployment):
+    """The deployment that verifies nothing, for all that do not."""
+    return deployment(CLASSES["not_verified"].met_by["none"], "recommended")
+
+
+@pytest.mark.parametrize("kind", WRONG_CERTIFICATE)
+def test_without_verification_every_certificate_is_believed_and_it_says_so(kind, believing, tables):
+    """This also proves that the zeros above are counted."""
+    with Meeting(believing, [kind], "none", tables, only=["worker"]) as meeting:
+        failed = meeting.problems(Encounter.believed)
+        count("not verified, bad certificates", meeting)
+        assert not failed, listing(failed)
+        assert meeting.server.commands_seen()["hello"] > 0
+        _, probes = believing.project.doctor()
         assert probes["handshake"]["state"] == "warn"
         assert UNVERIFIED in probes["handshake"]["seen"]
-        checked = place.project.manage("check", "--deploy")
-        assert "operations.W001" in checked.stderr
 
 
-@pytest.fixture(scope="module")
-def results(request, deployment, tables, totals, tmp_path_factory):
-    """{(provider, strictness): a Future} of all meetings that were selected, side by side."""
-    chosen = [item for item in request.session.items if item.path == request.path]
-    pairs = [item.callspec.params["pair"] for item in chosen if "results" in item.fixturenames]
-    with nothing_left_in(tmp_path_factory.getbasetemp()), ThreadPoolExecutor(AT_ONCE) as pool:
-        found = {}
-        for provider, strictness in pairs:
-            # Projects are baked here, one after the other, while earlier meetings go on. Each has
-            # its own folder, because a meeting changes the settings of its deployment.
-            if strictness == "none":
-                place, meeting = deployment(provider, "none"), believes
-            else:
-                place, meeting = verifying(deployment, provider, strictness), refuses
-            place = place.copy(tmp_path_factory.mktemp(f"{provider}-{strictness}-meeting"))
-            found[provider, strictness] = pool.submit(meeting, place, strictness, tables, totals)
-        return found
+@pytest.mark.parametrize("kind", NO_SECURE_CONNECTION)
+def test_without_verification_it_still_wants_tls(kind, believing, tables):
+    with Meeting(believing, [kind], "none", tables, only=["worker"]) as meeting:
+        failed = meeting.problems(Encounter.believed)
+        count("not verified, the other kinds", meeting)
+        assert not failed, listing(failed)
+        assert meeting.server.commands_seen() == {}
 
 
-@pytest.mark.parametrize("pair", refusals.matrix(ROWS), ids="-".join)
-def test_refuses(pair, results):
-    results[pair].result()
-
-
-@pytest.mark.parametrize("pair", [(provider, "none") for provider in ROWS], ids="-".join)
-def test_without_verification_every_certificate_is_believed_and_it_says_so(pair, results):
-    """This also proves that the zeros above are counted."""
-    results[pair].result()
-
-
-@pytest.mark.parametrize("strictness", refusals.STRICT)
-@pytest.mark.parametrize("provider", [key for key in ROWS if refusals.accepted(ROWS[key])])
-def test_the_pin_and_not_the_name_identifies_the_server(provider, strictness, deployment, tables):
-    place = verifying(deployment, provider, strictness)
-    with Meeting(place, refusals.accepted(place.row), strictness, tables) as meeting:
-        assert meeting.problems(Encounter.accepted) == {}
-        assert meeting.server.commands_seen()["hello"] > 0
+def test_without_verification_the_deploy_check_warns(believing):
+    believing.configure("rediss://localhost:6379/0")
+    checked = believing.project.manage("check", "--deploy")
+    assert "operations.W001" in checked.stderr
 
 
 # Each thing that verification relies on is taken away, and the matrix above must notice.
@@ -216,15 +186,6 @@ def test_a_slower_service_would_be_caught(deployment, tables, tmp_path):
     with Meeting(place, ["another CA"], "required", tables) as meeting:
         (problem,) = meeting.problems(Encounter.refused).values()
         assert re.search("not queued yet.* of the web: after 2[0-9] s$", problem, re.MULTILINE)
-
-
-def change(path, changes):
-    """Replace texts in a file, each of which must stand there once."""
-    text = path.read_text()
-    for old, new in changes.items():
-        assert text.count(old) == 1, f"{path.name} has changed: {old}"
-        text = text.replace(old, new)
-    path.write_text(text)
 
 
 # The other programs that connect to Redis

@@ -553,16 +553,6 @@ def problems(judge, outcomes):
 
 
 @pytest.fixture(scope="module")
-def tables(server_program, deployment, tmp_path_factory):
-    """A migrated database to copy, because all services have the same tables."""
-    path = tmp_path_factory.mktemp("database") / "db.sqlite3"
-    place = deployment(PROVIDERS["host checked"])
-    url = "rediss://localhost"
-    place.project.predeploy(place.configure(url, DATABASE_URL=f"sqlite:///{path}"))
-    return path
-
-
-@pytest.fixture(scope="module")
 def beside(deployment, shared_folder):
     """A virtual environment with the packages of the service and of the programs beside it."""
     venv, locked = shared_folder / "beside", shared_folder / "beside.txt"
@@ -594,7 +584,7 @@ def count(name, outcomes):
     )
     proven(
         bad_servers_met=len(outcomes) if name in REFUSING else 0,
-        handshakes=sum(each.handshakes for each in seen),
+        handshakes=sum(each.connections for each in seen),
     )
 
 

@@ -5,9 +5,9 @@ import urllib.parse
 
 import pytest
 
-from harness.answers import ROOT
 from harness.asking import ANSWERED, ask, report_of
 from harness.deployments import PASSWORD
+from harness.tallies import tally
 
 pytestmark = pytest.mark.live
 SEED = "1"
@@ -22,18 +22,20 @@ def test_every_url_is_refused_in_one_line_or_read_alike(deployment):
     report = report_of(deployment("self_hosted"), "urls.py", SEED)
     assert report["wrong"] == 0, report["examples"]
     counts = report["counts"]
-    print(counts)
     assert counts["tried"] == counts["refused"] + counts["accepted"]
     # Both must happen often, or this would show little.
     assert counts["refused"] > counts["tried"] / 3
     assert counts["accepted"] > counts["tried"] / 3
     assert counts["plain"] > counts["accepted"] / 5
-    line = (
-        f"| URLs and variables, made up by chance | {counts['tried']:,} |"
-        f" {counts['refused']:,} refused, {counts['accepted']:,} accepted; fragments of the"
-        f" password in a message: {counts['fragments']}; read differently by two clients: 0 |"
+    assert counts["fragments"] == 0
+    tally(
+        "URLs and variables, made up by chance",
+        tried=counts["tried"],
+        refused=counts["refused"],
+        accepted=counts["accepted"],
+        fragments_of_the_password_in_a_message=counts["fragments"],
+        read_differently_by_two_clients=report["wrong"],
     )
-    assert line in (ROOT / "docs" / "security.md").read_text()
 
 
 FAULTS = {
