@@ -1,7 +1,8 @@
 """Prove that what was written is complete, make its scripts executable, and remove the marker.
 
-Cookiecutter renders this file and runs the copy in the new project. Rendering changes RAW only. The
-rest is plain Python, 3.10 or newer, so the tests can import this file as it stands.
+Cookiecutter renders this file and runs the copy in the new project. Jinja takes the file as it is
+down to its last lines, where the answers are. It is plain Python, 3.10 or newer, so the tests can
+import it unrendered. {% raw %}
 """
 
 import sys
@@ -13,6 +14,10 @@ if __name__ == "__main__":
     import _signal
 
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    # It ends before there is much garbage, and looking for it takes a tenth of the time.
+    import gc
+
+    gc.disable()
 
 import ast
 import configparser
@@ -20,17 +25,14 @@ import json
 import os
 import re
 import textwrap
+from collections.abc import Callable, Iterator
 
 if sys.version_info >= (3, 11):
     import tomllib
-else:  # Python 3.10 has no tomllib.
-    tomllib = None
 try:
     import yaml
-except ImportError:  # Cookiecutter brings PyYAML; without it, render.yaml is not checked.
+except ImportError:  # Cookiecutter brings PyYAML; without it, .yaml and .yml are not parsed.
     yaml = None
-
-RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
 
 QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
 # The names at the top of a generated project, as in pre_gen_project.py. The folder may hold others,
@@ -43,13 +45,11 @@ WRITTEN = (
 )
 SETTINGS = "config/settings.py"
 MARKER = "INCOMPLETE.txt"
-WRAPPED = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
 
-# Seconds. supervisord stops one program after another, and hosts kill all of them after 30.
-STOP_BUDGET = 28
-PROGRAMS = ["program:celery_beat", "program:celery_worker", "program:django"]
-PROCFILE = ["beat", "release", "web", "worker"]
+ALWAYS = ("manage.py", "gunicorn.conf.py", "pyproject.toml", "supervisord.conf", SETTINGS)
 BY_TARGET = {"render.yaml": ("render", "render_services"), "Procfile": ("procfile",)}
+
+# {name in the settings: the answer, or what follows from the answers}
 RENDERED = {
     "REDIS_CERT_REQS": "__cert_reqs",
     "REDIS_CHECK_HOSTNAME": "__check_hostname",
@@ -58,6 +58,25 @@ RENDERED = {
     "REDIS_ALLOW_PLAINTEXT": "__plaintext_hosts",
     "CELERY_POLLING_INTERVAL": "__polling_interval",
     "CELERY_REMOTE_CONTROL": "__remote_control",
+    "PROVIDERS_URL_NAME": "__url_env",
+    "SERVICE_NAME": "project_slug",
+}
+
+# The programs, and what runs them for each target.
+WEB = "gunicorn config.wsgi"
+WORKER = "celery -A config worker"
+BEAT = "celery -A config beat"
+SUPERVISED = {"program:django": WEB, "program:celery_worker": WORKER, "program:celery_beat": BEAT}
+ALONE = f"env REMAP_SIGTERM=SIGQUIT {WORKER}"
+PROCFILE = {
+    "release": "python manage.py migrate --noinput",
+    "web": WEB,
+    "worker": ALONE,
+    "beat": BEAT,
+}
+SERVICES = {
+    "render": [("web", "python -m operations.supervise -c supervisord.conf")],
+    "render_services": [("web", WEB), ("worker", ALONE), ("worker", BEAT)],
 }
 
 # What running a service leaves in its folder. Git ignores it, and cookiecutter copies it.
@@ -65,11 +84,7 @@ LEFTOVER = re.compile(
     r"__pycache__|.*\.pyc|\.(ruff|mypy|pytest)_cache|\.venv|\.env|db\.sqlite3.*|staticfiles"
     r"|supervisor\.sock|supervisord\.pid"
 )
-# Written as one string, this pattern would itself be a template tag of this file.
-TAGS = re.compile("{[{" + "%]")
-SHELL = re.compile(r"\b\w*sh\s+-\w*c\b|&&|\|")
-PINNED = re.compile(r"[\w.-]+(\[[\w,.-]+\])?==[\w.!+]+( *;.*?)?( --hash=sha256:[0-9a-f]{64})+")
-ELSEWHERE = re.compile(r"://|^\s*-(?!-hash=)|--\S*index|--find-links|--trusted-host", re.MULTILINE)
+TAGS = re.compile("{[{%]")
 SECRETS = {
     "a private key": re.compile(r"BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n)*[\w+/=]{16}"),
     "a SECRET_KEY": re.compile(
@@ -79,44 +94,30 @@ SECRETS = {
     "a password in a URL": re.compile(r"://[^\s:/@]*:(?![A-Z_]+@|[{$<])[^\s:/@]+@"),
 }
 
-# The keys that render.yaml may have, and with `!` must have. Render's own schema is less strict.
-BLUEPRINT = {
-    "file": "services! databases envVarGroups",
-    "web": "type! name! plan region runtime! buildCommand! preDeployCommand startCommand! "
-    "healthCheckPath! maxShutdownDelaySeconds numInstances autoDeployTrigger envVars!",
-    "worker": "type! name! plan region runtime! buildCommand! preDeployCommand startCommand! "
-    "maxShutdownDelaySeconds numInstances autoDeployTrigger envVars!",
-    "keyvalue": "type! name! plan region ipAllowList! maxmemoryPolicy!",
-    "databases": "name! plan region databaseName user postgresMajorVersion diskSizeGB ipAllowList",
-    "envVarGroups": "name! envVars!",
-    "envVars": "key value sync generateValue fromService fromDatabase fromGroup",
-    "fromService": "type! name! property!",
-    "fromDatabase": "name! property!",
-}
-NOT_TEXT = {
-    **dict.fromkeys(["services", "databases", "envVarGroups", "envVars", "ipAllowList"], list),
-    **dict.fromkeys(["maxShutdownDelaySeconds", "numInstances", "diskSizeGB"], int),
-    **dict.fromkeys(["sync", "generateValue"], bool),
-    **dict.fromkeys(["fromService", "fromDatabase"], dict),
-}
 
-
-def problems(root, answers):
+def problems(root: str, answers: dict) -> list[str]:
     """Return what is wrong with the project in the folder `root`, one sentence each."""
-    files = read(root, WRITTEN.split())
-    found = [text for check in CHECKS for text in check(files, answers)]
-    return [*found, *leftover_problems(root)]
+    project = Project(root, answers)
+    return [text for check in CHECKS for text in check(project)]
 
 
-def skipped(answers):
-    """Yield in words what cannot be checked with this Python."""
-    if sys.version_info < (3, 11):
-        yield "the syntax of .py and .toml files, which is that of Python 3.11"
-    if yaml is None and answers["deploy_target"] in BY_TARGET["render.yaml"]:
-        yield "render.yaml, because PyYAML is not installed"
+class Project:
+    """What the project's files say, and the answers they should hold."""
+
+    def __init__(self, root: str, answers: dict) -> None:
+        self.root = root
+        self.answers = answers
+        self.target = answers["deploy_target"]
+        self.row = answers["_redis_providers"][answers["redis_provider"]]
+        # {path: text} of each file, and {path: what its parser made of it}
+        self.files = read(root, WRITTEN.split())
+        self.parsed, self.unparsable = parse(self.files)
 
 
-def read(root, names):
+# Reading
+
+
+def read(root: str, names: list[str]) -> dict[str, str]:
     """Return {path: text} of these files of `root`, and of all files in folders of these names."""
     files = {}
     for name in names:
@@ -128,7 +129,7 @@ def read(root, names):
     return files
 
 
-def below(root, name):
+def below(root: str, name: str) -> Iterator[str]:
     """Yield the paths of all that is in this folder of `root`, but nothing inside a leftover."""
     for folder, folders, files in os.walk(os.path.join(root, name)):
         for entry in sorted([*folders, *files]):
@@ -136,17 +137,164 @@ def below(root, name):
         folders[:] = [entry for entry in folders if not LEFTOVER.fullmatch(entry)]
 
 
-def is_leftover(path):
+def is_leftover(path: str) -> bool:
     return LEFTOVER.fullmatch(path.rpartition("/")[2]) is not None
 
 
-def leftover_problems(root):
-    """Yield a sentence if something came along that is left where the template's service has run.
+def parse(files: dict[str, str]) -> tuple[dict, list[str]]:
+    """Return {path: what its parser made of it}, and a sentence for each that has an error."""
+    parsed, errors = {}, []
+    for name, text in files.items():
+        parser = PARSERS.get(os.path.splitext(name)[1])
+        if parser is not None:
+            try:
+                parsed[name] = parser(text)
+            except PARSER_ERRORS as error:
+                errors.append(f"{name} cannot be parsed: {' '.join(str(error).split())}.")
+    return parsed, errors
+
+
+def parse_ini(text: str) -> dict:
+    """Return {section: {option: text}}, as supervisor reads it."""
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
+    parser.read_string(text)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def parse_python(text: str) -> object:
+    return compile(text, "it", "exec", dont_inherit=True)
+
+
+def parse_yaml(text: str) -> object:
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+PARSERS: dict[str, Callable[[str], object]] = {".conf": parse_ini}
+PARSER_ERRORS: tuple[type[Exception], ...] = (configparser.Error, SyntaxError, ValueError)
+if sys.version_info >= (3, 11):  # Python 3.10 has no tomllib, and does not know newer syntax.
+    PARSERS |= {".py": parse_python, ".toml": tomllib.loads}
+if yaml is not None:
+    PARSERS |= {".yaml": parse_yaml, ".yml": parse_yaml}
+    PARSER_ERRORS += (yaml.YAMLError,)
+
+
+def skipped() -> Iterator[str]:
+    """Yield in words what cannot be checked with this Python."""
+    if ".py" not in PARSERS:
+        yield "the syntax of .py and .toml files, which is that of Python 3.11"
+    if ".yaml" not in PARSERS:
+        yield "the syntax of .yaml and .yml files, because PyYAML is not installed"
+
+
+# The rules. Each yields a sentence for each mistake.
+
+
+def check_presence(project: Project) -> Iterator[str]:
+    for name in ALWAYS:
+        if name not in project.files:
+            yield f"{name} is missing."
+    for name, targets in BY_TARGET.items():
+        if (name in project.files) != (project.target in targets):
+            state = "there" if name in project.files else "missing"
+            yield f"{name} is {state}, but deploy_target is {project.target}."
+
+
+def check_syntax(project: Project) -> Iterator[str]:
+    yield from project.unparsable
+
+
+def check_settings(project: Project) -> Iterator[str]:
+    """The facts of the provider and the strictness stand in the settings once, as text."""
+    try:
+        values = list(named_values(ast.parse(project.files[SETTINGS])))
+    except (KeyError, SyntaxError, ValueError):
+        return  # Another rule reports it.
+    for key, answer in RENDERED.items():
+        seen = [value for name, value in values if name == key]
+        if seen != [project.answers[answer]]:
+            wanted = project.answers[answer]
+            yield f"{SETTINGS} says {key} = {seen}, but the answers mean {wanted!r}."
+
+
+def named_values(tree: ast.AST) -> Iterator[tuple[object, object]]:
+    """Yield (key, value) of each entry of a dict, and (name, value) of each assigned constant.
+
+    A value of a dict that is computed is None.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                yield getattr(key, "value", None), getattr(value, "value", None)
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            yield getattr(node.targets[0], "id", None), node.value.value
+
+
+def check_programs(project: Project) -> Iterator[str]:
+    """supervisord.conf runs the three programs, without a shell that keeps signals from them."""
+    sections = project.parsed.get("supervisord.conf")
+    if sections is not None:
+        # A [group:x] counts too, because `supervisorctl status django` would find nothing with one.
+        found = {name: section.get("command") for name, section in sections.items() if ":" in name}
+        found.pop("rpcinterface:supervisor", None)
+        if found != SUPERVISED:
+            yield f"supervisord.conf runs {found}, not {SUPERVISED}."
+
+
+def check_supervision(project: Project) -> Iterator[str]:
+    """supervisord prints an `environment` in errors, and stopasgroup would end running tasks."""
+    for name, section in project.parsed.get("supervisord.conf", {}).items():
+        for option in ("environment", "stopasgroup"):
+            if option in section:
+                yield f"supervisord.conf: [{name}] must not set {option}."
+
+
+def check_procfile(project: Project) -> Iterator[str]:
+    lines = project.files.get("Procfile", "").splitlines()
+    if lines and sorted(lines) != sorted(f"{name}: {text}" for name, text in PROCFILE.items()):
+        yield f"Procfile has {lines}, not one line 'name: command' for each of {PROCFILE}."
+
+
+def check_services(project: Project) -> Iterator[str]:
+    """render.yaml has the target's services, and a Redis if the provider is Render."""
+    if "render.yaml" not in project.parsed or project.target not in SERVICES:
+        return
+    blueprint = project.parsed["render.yaml"]
+    wanted = SERVICES[project.target] + [("keyvalue", None)] * project.row["in_render_yaml"]
+    try:
+        found = [(entry["type"], entry.get("startCommand")) for entry in blueprint["services"]]
+    except (AttributeError, KeyError, TypeError):
+        yield "render.yaml has no list of services that have a type."
+        return
+    if found != wanted:
+        yield f"render.yaml runs {found}, not {wanted}."
+
+
+def check_rendered(project: Project) -> Iterator[str]:
+    for name, text in project.files.items():
+        # The title of the README may look like something that was not rendered.
+        text = text.removeprefix(f"# {project.answers['project_name']}\n")
+        if re.search(r"cookiecutter\.\w", text):
+            yield f"{name} still says 'cookiecutter.'."
+        if TAGS.search(text) and not name.startswith(("templates/", ".github/")):
+            yield f"{name} still holds template tags."
+
+
+def check_secrets(project: Project) -> Iterator[str]:
+    for name, text in project.files.items():
+        for what, pattern in SECRETS.items():
+            made_up = "password" in what and name.startswith("tests/")
+            if pattern.search(text) and not made_up:
+                yield f"{name} holds {what}, which must not be in git."
+
+
+def check_leftovers(project: Project) -> Iterator[str]:
+    """Nothing came along that is left where the template's service has run.
 
     All that stands in the project's own folders came along. Beside them it may be the user's, who
     bakes into a folder with an .env. What came along is younger than the marker there: pre_gen
     writes that before cookiecutter writes its first file.
     """
+    root = project.root
     inside = [path for name in WRITTEN.split() for path in below(root, name)]
     beside = [name for name in os.listdir(root) if is_young(root, name)]
     found = sorted(filter(is_leftover, [*beside, *inside]))
@@ -157,8 +305,8 @@ def leftover_problems(root):
         )
 
 
-def is_young(root, name):
-    """Whether the file is younger than the marker; it is not where there is no marker."""
+def is_young(root: str, name: str) -> bool:
+    """Return whether it is younger than the marker; it is not where there is no marker."""
     try:
         marker = os.stat(os.path.join(root, MARKER))
         return os.stat(os.path.join(root, name)).st_mtime_ns > marker.st_mtime_ns
@@ -166,236 +314,24 @@ def is_young(root, name):
         return False
 
 
-def check_presence(files, answers):
-    target = answers["deploy_target"]
-    for name in ("manage.py", "gunicorn.conf.py", "pyproject.toml", "supervisord.conf", SETTINGS):
-        if name not in files:
-            yield f"{name} is missing."
-    for name, targets in BY_TARGET.items():
-        if (name in files) != (target in targets):
-            state = "there" if name in files else "missing"
-            yield f"{name} is {state}, but deploy_target is {target}."
-
-
-def check_python(files, answers):
-    for name, text in files.items():
-        if name.endswith(".py") and sys.version_info >= (3, 11):
-            try:
-                compile(text, name, "exec", dont_inherit=True)
-            except (SyntaxError, ValueError) as error:
-                yield f"{name} is not Python: {error}."
-
-
-def check_settings(files, answers):
-    try:
-        tree = ast.parse(files[SETTINGS])
-    except (KeyError, SyntaxError, ValueError):
-        return  # check_presence or check_python reports it.
-    dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
-    pairs = [pair for node in dicts for pair in zip(node.keys, node.values, strict=True)]
-    for key, answer in RENDERED.items():
-        seen = [getattr(v, "value", None) for k, v in pairs if getattr(k, "value", None) == key]
-        if seen != [answers[answer]]:
-            yield f"{SETTINGS} says {key} = {seen}, but the answers mean {answers[answer]!r}."
-
-
-def supervised(files):
-    """Return the sections of supervisord.conf, the seconds that a stop may take, and an error."""
-    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
-    try:
-        parser.read_string(files.get("supervisord.conf", ""))
-        programs = [parser[name] for name in parser.sections() if name.startswith("program:")]
-        return parser, sum(int(p.get("stopwaitsecs", "10")) for p in programs), None
-    except (configparser.Error, ValueError) as error:
-        return {}, 0, " ".join(str(error).split())
-
-
-def check_supervisord(files, answers):
-    sections, seconds, error = supervised(files)
-    if error:
-        yield f"supervisord.conf cannot be parsed: {error}."
-        return
-    # A [group:x] counts too, because `supervisorctl status django` would find nothing with one.
-    found = sorted(n for n in sections if ":" in n and not n.startswith("rpcinterface:"))
-    if found != PROGRAMS:
-        yield f"supervisord.conf has {found}, not {PROGRAMS}."
-    for name, section in sections.items():
-        for option in ("environment", "stopasgroup"):
-            if option in section:
-                yield f"supervisord.conf: [{name}] must not set {option}."
-        if SHELL.search(section.get("command", "")):
-            yield f"supervisord.conf: [{name}] runs through a shell, which keeps signals from it."
-    if seconds > STOP_BUDGET:
-        yield f"supervisord.conf: its stopwaitsecs add up to {seconds} s, above {STOP_BUDGET} s."
-
-
-def check_procfile(files, answers):
-    if "Procfile" in files:
-        lines = files["Procfile"].splitlines()
-        names = [line.partition(": ")[0] for line in lines if line.partition(": ")[2].strip()]
-        if len(names) != len(lines) or sorted(names) != PROCFILE:
-            yield f"Procfile must be one line 'name: command' for each of {', '.join(PROCFILE)}."
-
-
-def check_toml(files, answers):
-    if tomllib is None:
-        return
-    try:
-        tomllib.loads(files.get("pyproject.toml", ""))
-    except tomllib.TOMLDecodeError as error:
-        yield f"pyproject.toml cannot be parsed: {error}."
-
-
-def check_requirements(files, answers):
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        text = files.get(name, "")
-        if ELSEWHERE.search(text):
-            yield f"{name} names an index or a host, or holds a pip option."
-        text = re.sub(r"(^|\s)#.*", "", text).replace("\\\n", " ")
-        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-        for line in lines or ["nothing"]:
-            if not PINNED.fullmatch(line):
-                yield f"{name}: {line[:40]!r} is not pinned by == and sha256 hashes."
-
-
-def check_rendered(files, answers):
-    for name, text in files.items():
-        # The title of the README may look like something that was not rendered.
-        text = text.removeprefix(f"# {answers['project_name']}\n")
-        if re.search(r"cookiecutter\.\w", text):
-            yield f"{name} still says 'cookiecutter.'."
-        if TAGS.search(text) and not name.startswith(("templates/", ".github/")):
-            yield f"{name} still holds template tags."
-
-
-def check_secrets(files, answers):
-    for name, text in files.items():
-        for what, pattern in SECRETS.items():
-            made_up = "password" in what and name.startswith("tests/")
-            if pattern.search(text) and not made_up:
-                yield f"{name} holds {what}, which must not be in git."
-
-
-def check_render(files, answers):
-    if yaml is None or "render.yaml" not in files:
-        return
-    try:
-        blueprint = yaml.load(files["render.yaml"], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        yield f"render.yaml cannot be parsed: {' '.join(str(error).split())}."
-        return
-    # The rules expect a file of the right shape.
-    wrong = list(shape("file", blueprint)) or list(rules(blueprint, files, answers))
-    yield from (f"render.yaml: {text}" for text in wrong)
-
-
-def shape(kind, thing):
-    """Yield which keys of a part of render.yaml are missing, unknown or of the wrong type."""
-    if kind == "services":
-        kind = thing.get("type") if isinstance(thing, dict) else None
-        if kind not in ("web", "worker", "keyvalue"):
-            yield f"a service of type {kind!r}: write web, worker or keyvalue."
-            return
-    if not isinstance(thing, dict):
-        yield f"an entry of {kind} is not a mapping."
-        return
-    where = f"{kind} {thing.get('name') or thing.get('key') or ''}".strip()
-    allowed = BLUEPRINT[kind].split()
-    for key in (key[:-1] for key in allowed if key.endswith("!") and key[:-1] not in thing):
-        yield f"{where} has no {key}."
-    pair = len(thing) == 2 and "key" in thing and "fromGroup" not in thing
-    if kind == "envVars" and not pair and set(thing) != {"fromGroup"}:
-        yield f"{where} needs a key and one source, or fromGroup alone."
-    for key, value in thing.items():
-        wanted = NOT_TEXT.get(key, str)
-        if key not in allowed and f"{key}!" not in allowed:
-            yield f"{where} must not have {key}."
-        elif type(value) is not wanted:
-            hint = ": put it in quotes" if wanted is str else ""
-            yield f"{where}: {key} is {value!r}, not {wanted.__name__}{hint}."
-        elif key in BLUEPRINT or key == "services":
-            for part in value if wanted is list else [value]:
-                yield from shape(key, part)
-
-
-def rules(blueprint, files, answers):
-    """Yield the mistakes of a render.yaml whose shape is right."""
-    services, databases = blueprint["services"], blueprint.get("databases", [])
-    groups = blueprint.get("envVarGroups", [])
-    keyvalues = [service for service in services if service["type"] == "keyvalue"]
-    processes = [service for service in services if service["type"] != "keyvalue"]
-    targets = [f"{service['type']} {service['name']}" for service in services]
-    makers = {
-        g["name"] for g in groups if {"key": "SECRET_KEY", "generateValue": True} in g["envVars"]
-    }
-    used = set()
-
-    if len({thing["name"] for thing in (*services, *databases)}) < len(services) + len(databases):
-        yield "two services or databases have the same name."
-    if len({thing.get("region") for thing in (*services, *databases)}) > 1:
-        yield "regions differ, and private addresses do not cross regions."
-    if bool(keyvalues) != answers["_redis_providers"][answers["redis_provider"]]["in_render_yaml"]:
-        yield f"{len(keyvalues)} keyvalue services do not fit redis_provider."
-    for service in keyvalues:
-        if service["ipAllowList"]:
-            yield f"{service['name']}: ipAllowList must be [], or it is open to the internet."
-        if service["maxmemoryPolicy"] != "noeviction":
-            yield f"{service['name']}: maxmemoryPolicy must be noeviction, or tasks are dropped."
-    for service in processes:
-        name, variables = service["name"], service["envVars"]
-        if service["type"] == "worker" and service.get("plan") == "free":
-            yield f"{name}: a worker cannot have plan free."
-        if service.get("healthCheckPath", "/healthz") != "/healthz":
-            yield f"{name}: healthCheckPath must be /healthz."
-        delay = service.get("maxShutdownDelaySeconds", 30)
-        if not 1 <= delay <= 300:
-            yield f"{name}: maxShutdownDelaySeconds must be from 1 to 300."
-        if ".supervise" in service["startCommand"] and delay < supervised(files)[1]:
-            yield f"{name}: maxShutdownDelaySeconds {delay} is below the sum of stopwaitsecs."
-        mine = {variable.get("fromGroup") for variable in variables}
-        shared = [v for group in groups if group["name"] in mine for v in group["envVars"]]
-        keys = [variable.get("key") for variable in (*variables, *shared)]
-        if service["type"] == "web" and "WEB_CONCURRENCY" not in keys:
-            yield f"{name}: WEB_CONCURRENCY must be written out, its default differs."
-        used |= mine & makers
-        if not mine & makers or keys.count("SECRET_KEY") > 1:
-            yield f"{name}: SECRET_KEY must come from a group with generateValue, only."
-    if len(used) > 1:
-        yield "SECRET_KEY comes from several groups, so the services would not agree on it."
-    for holder in (*processes, *groups):
-        for variable in holder["envVars"]:
-            where = f"{holder['name']}: {variable.get('key') or 'fromGroup'}"
-            source, database = variable.get("fromService"), variable.get("fromDatabase")
-            if holder in groups and {"fromService", "fromDatabase", "sync"} & set(variable):
-                yield f"{where} is in a group, where Render ignores it."
-            if source and source["property"] != "connectionString":
-                yield f"{where} must take the property connectionString."
-            if source and f"{source['type']} {source['name']}" not in targets:
-                yield f"{where} refers to a service that does not exist."
-            if database and database["name"] not in [other["name"] for other in databases]:
-                yield f"{where} refers to a database that does not exist."
-            if variable.get("fromGroup") not in [None, *(group["name"] for group in groups)]:
-                yield f"{where} refers to a group that does not exist."
-            version = variable.get("value") if variable.get("key") == "PYTHON_VERSION" else None
-            if version and not re.fullmatch(r"\d+\.\d+\.\d+", version):
-                yield f"{where} must be whole, as in '3.13.5'."
-
-
 CHECKS = (
     check_presence,
-    check_python,
+    check_syntax,
     check_settings,
-    check_supervisord,
-    check_render,
+    check_programs,
+    check_supervision,
+    check_services,
     check_procfile,
-    check_toml,
-    check_requirements,
     check_rendered,
     check_secrets,
+    check_leftovers,
 )
 
 
-def make_executable(root):
+# What the user sees
+
+
+def make_executable(root: str) -> None:
     """Make scripts executable, because cookiecutter loses their mode when it unpacks a zip file."""
     for name, text in read(root, ["manage.py", "script"]).items():
         if text.startswith("#!"):
@@ -405,13 +341,13 @@ def make_executable(root):
             os.chmod(path, mode | (mode & 0o444) >> 2)
 
 
-def given(answers):
+def given(answers: dict) -> str:
     """Return all five answers as a command line takes them."""
     texts = ['project_name="{project_name}"'.format(**answers)]
     return " ".join(texts + [f"{key}={answers[key]}" for key in QUESTIONS[1:]])
 
 
-def summary(answers):
+def summary(answers: dict) -> list[tuple[str, str]]:
     """Return (label, text) pairs: the answers, the Redis, its verification, the next command."""
     row, target = answers["_redis_providers"][answers["redis_provider"]], answers["deploy_target"]
     redis = row["label"]
@@ -440,13 +376,16 @@ def summary(answers):
     ]
 
 
-def wrapped(text, indent):
-    return "\n".join(textwrap.wrap(text, subsequent_indent=indent, **WRAPPED))
+def wrapped(text: str, indent: str) -> str:
+    lines = textwrap.wrap(
+        text, 76, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
 
 
-def report(found, answers):
+def report(found: list[str], answers: dict) -> int:
     """Print the problems to stderr or the summary to stdout, and return the exit status."""
-    for text in skipped(answers):
+    for text in skipped():
         print(f"Not checked: {text}.", file=sys.stderr)
     if found:
         print("The project is not complete, which is a fault of the template:", file=sys.stderr)
@@ -468,6 +407,10 @@ def report(found, answers):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
 
+
+"""{% endraw %}From here on this file is rendered."""
+
+RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
 
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)

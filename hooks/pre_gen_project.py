@@ -1,7 +1,8 @@
 """Refuse answers that cannot work, all problems at once, before a file is written.
 
-Cookiecutter renders this file and runs the copy in the project's folder. Rendering changes RAW and
-GIVEN only. The rest is plain Python, 3.10 or newer, so the tests can import this file as it stands.
+Cookiecutter renders this file and runs the copy in the project's folder. Jinja takes the file as it
+is down to its last lines, where the answers are. It is plain Python, 3.10 or newer, so the tests
+can import it unrendered. {% raw %}
 """
 
 import sys
@@ -19,27 +20,12 @@ import os
 import re
 import textwrap
 import unicodedata
-import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-# RAW holds the answers as cookiecutter rendered them, GIVEN as they were before.
-RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
-GIVEN = r'''{{ _cookiecutter | default({}) | tojson }}'''  # fmt: skip
 
 QUESTIONS = ("project_name", "project_slug", "redis_provider", "cert_strictness", "deploy_target")
 STRICTNESS = ("recommended", "required", "optional", "none")
 TARGETS = ("render", "render_services", "procfile", "server")
 COOKIECUTTERS_OWN = ("_template", "_output_dir", "_repo_dir", "_checkout", "_commit")
-
-# These values are not questions, but a configuration file or the --replay of another release can
-# change them. Their digests show that; script/providers_table.py writes them.
-DIGESTS = {
-    "_copy_without_render": "63681fc7",
-    "_jinja2_env_vars": "bb6e5eb6",
-    "_redis_providers": "7dde08fd",
-    "project_slug": "19119904",
-}
 
 # The names at the top of a generated project.
 WRITTEN = (
@@ -50,15 +36,13 @@ WRITTEN = (
 )
 # This file is in the project from before the first file is written until the last check has passed.
 MARKER = "INCOMPLETE.txt"
-WRAPPED: dict[str, Any] = {"width": 76, "break_long_words": False, "break_on_hyphens": False}
 UNFINISHED = (
     "Cookiecutter has not finished this project: files may be missing, and nothing was checked.\n"
     "Delete this folder, or everything in it that is not your own, and generate the "
     "project again.\n"
 )
 
-# Written as one string, this pattern would itself be a template tag of this file.
-TAG = re.compile("{[{" + "%#]")
+TAG = re.compile("{[{%#]")
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,58}[A-Za-z0-9_.-])?")
 SLUG = re.compile(r"[a-z]([a-z0-9_]{0,38}[a-z0-9])?")
 
@@ -72,24 +56,43 @@ def problems(
     given: dict | None = None,
     present: Sequence[str] = (),
     output: str = "",
+    own: dict | None = None,
 ) -> list[str]:
     """Return the reasons why the rendered answers cannot work, each as one text.
 
     `given` holds the answers as they were before cookiecutter rendered them. `present` names what
     is already in the project's folder. `output` is the path of the folder around that folder.
+    `own` is what cookiecutter.json holds; without it, values are not compared with it.
     """
-    not_plain = dict(text_problems(answers, given or {}))
+    own = own or {}
+    not_plain = dict(text_problems(answers, given or {}, own))
     found = list(not_plain.values())
     if "project_name" not in not_plain:
         found += name_problems(answers)
     if "project_slug" not in not_plain:
         found += slug_problems(answers)
     if not_plain.keys().isdisjoint(QUESTIONS[2:]):
-        found += private_problems(answers)
+        found += private_problems(answers, own)
         # Facts that are not this template's would judge the choices wrongly.
-        if is_unchanged("_redis_providers", answers):
+        if not own or answers.get("_redis_providers") == own.get("_redis_providers"):
             found += choice_problems(answers)
     return [*found, *folder_problems(answers, present, output)]
+
+
+def own_values(answers: dict) -> dict:
+    """Return what the template's cookiecutter.json holds, or nothing where it is not found.
+
+    cruft does not say where the template is. cookiecutter says it as the user has typed it. That
+    may be relative to a folder which it does not name, unless the output goes there, too.
+    """
+    if "_repo_dir" in answers:
+        folder = os.path.join(answers["_output_dir"], answers["_repo_dir"])
+        try:
+            with open(os.path.join(folder, "cookiecutter.json"), encoding="utf-8") as file:
+                return json.load(file)
+        except (OSError, ValueError):
+            print(f"Not compared with cookiecutter.json: it is not in {folder!r}.", file=sys.stderr)
+    return {}
 
 
 def shown(value: object) -> str:
@@ -103,22 +106,19 @@ def shown_key(key: str) -> str:
     return key if key.isidentifier() else shown(key)
 
 
-def digest(value: object) -> str:
-    """Return eight hexadecimal digits that change with the value."""
-    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
-
-
-def text_problems(answers: dict, given: dict) -> Iterator[tuple[str, str]]:
+def text_problems(answers: dict, given: dict, own: dict) -> Iterator[tuple[str, str]]:
     """Yield (key, reason) for each answer that is not text, or that was run as a template."""
     for key in QUESTIONS:
         value = answers.get(key)
         before = given.get(key, value)
+        # The default of project_slug is a template.
+        is_default = before == own.get(key) if own else key == "project_slug"
         if key in QUESTIONS[:2] and (isinstance(before, list) or str(before) == value):
             # Cookiecutter turned a number into text, or ran the template in a list.
             value = before
         if not isinstance(value, str):
             yield key, f"{key} is {shown(value)}, which is not text: answer with a string."
-        elif before == value or digest(before) == DIGESTS.get(key):
+        elif before == value or is_default:
             continue  # The answer comes from a replay, or is the default.
         elif isinstance(before, str) and TAG.search(before):
             yield (
@@ -183,20 +183,17 @@ def suggested_slug(slug: str) -> str:
     return f"{plain}_service" if plain in DEVICES else plain
 
 
-def is_unchanged(key: str, answers: dict) -> bool:
-    """Return whether this value is the one that cookiecutter.json holds."""
-    return digest(answers.get(key)) == DIGESTS[key]
+def private_problems(answers: dict, own: dict) -> list[str]:
+    """Return one text for each value that is not an answer and not this template's own.
 
-
-def private_problems(answers: dict) -> list[str]:
-    """Return one text for each value that is not an answer and not this template's own."""
-    known = {*QUESTIONS, *DIGESTS, *COOKIECUTTERS_OWN}
-    strange = [key for key in answers if key not in known and not key.startswith("__")]
-    strange += [key for key in DIGESTS if key not in QUESTIONS and not is_unchanged(key, answers)]
+    A configuration file can change such a value, and so can the --replay of another release.
+    """
+    keys = {*own, *answers} - {*QUESTIONS, *COOKIECUTTERS_OWN}
+    private = sorted(key for key in keys if not key.startswith("__"))
+    strange = [key for key in private if own and answers.get(key) != own.get(key)]
     return [
         f"{shown_key(key)} is not as in this template: leave it out of the command line and of "
-        "your configuration file, and do not --replay the answers to another release. If you have "
-        "changed the template, run python3 -m script.providers_table."
+        "your configuration file, and do not --replay the answers to another release."
         for key in strange
     ]
 
@@ -294,13 +291,23 @@ def write_marker() -> int:
     return 0
 
 
+def wrapped(text: str) -> str:
+    lines = textwrap.wrap(
+        f"  - {text}",
+        76,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
+
+
 def report(found: list[str]) -> int:
     """Print the problems to stderr and return the exit status."""
     if found:
         print("Nothing was generated, because:", file=sys.stderr)
         for text in found:
-            lines = textwrap.wrap(f"  - {text}", subsequent_indent="    ", **WRAPPED)
-            print(*lines, sep="\n", file=sys.stderr)
+            print(wrapped(text), file=sys.stderr)
         print(
             "(What follows is cookiecutter's own traceback; the reasons are above.)",
             file=sys.stderr,
@@ -308,7 +315,13 @@ def report(found: list[str]) -> int:
     return 1 if found else 0
 
 
+"""{% endraw %}What follows is rendered: the answers of cookiecutter, and as they were given."""
+
+RAW = r'''{{ cookiecutter | tojson }}'''  # fmt: skip
+GIVEN = r'''{{ _cookiecutter | default({}) | tojson }}'''  # fmt: skip
+
 if __name__ == "__main__":
     ANSWERS = json.loads(RAW)
-    OUTPUT, HERE = os.path.dirname(os.getcwd()), present()
-    sys.exit(report(problems(ANSWERS, json.loads(GIVEN), HERE, OUTPUT)) or write_marker())
+    HERE, OUTPUT = present(), os.path.dirname(os.getcwd())
+    FOUND = problems(ANSWERS, json.loads(GIVEN), HERE, OUTPUT, own_values(ANSWERS))
+    sys.exit(report(FOUND) or write_marker())

@@ -2,9 +2,8 @@
 """Write what follows from cookiecutter.json.
 
 That is the generated parts of docs/providers.md and docs/security.md, the number of choices in
-README.md and docs/decisions.md, the DIGESTS in hooks/pre_gen_project.py, and what the issue form
-offers. Run it after every change; `--check` writes nothing and exits 1 when a file is
-stale.
+README.md and docs/decisions.md, and what the issue form offers. Run it after every change;
+`--check` writes nothing and exits 1 when a file is stale.
 """
 
 import argparse
@@ -22,7 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "providers.md"
 SECURITY = ROOT / "docs" / "security.md"
 SAY_HOW_MANY = (ROOT / "README.md", ROOT / "docs" / "decisions.md")
-HOOK = ROOT / "hooks" / "pre_gen_project.py"
 FORM = ROOT / ".github" / "ISSUE_TEMPLATE" / "provider-fact.yml"
 CHECK_KEYS = ("ca", "cert_reqs", "check_hostname")
 
@@ -127,16 +125,6 @@ def numbered(page: str, rows: dict[str, dict]) -> str:
     return re.sub(r"\b\d+(?=\s+choices\b)", str(len(rows)), page)
 
 
-def sealed(hook: str, context: dict) -> str:
-    """Return the text of hooks/pre_gen_project.py with the digests of these private values."""
-    names: dict = {}
-    exec(compile(hook, HOOK.name, "exec"), names)
-    for key in names["DIGESTS"]:
-        now = names["digest"](context[key])
-        hook = re.sub(rf'^    "{key}": ".*",$', f'    "{key}": "{now}",', hook, flags=re.MULTILINE)
-    return hook
-
-
 def offered(form: str, rows: dict[str, dict]) -> str:
     """Return the issue form with the rows and their keys. Raises ValueError without such a list."""
     keys = list(dict.fromkeys(itertools.chain.from_iterable(rows.values())))
@@ -154,17 +142,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
     options = parser.parse_args(arguments)
-    context, status = read_context(), 0
-    rows = context["_redis_providers"]
-    for path, renew, source in (
-        (PAGE, refreshed, rows),
-        (SECURITY, security_tables.refreshed, rows),
-        *((page, numbered, rows) for page in SAY_HOW_MANY),
-        (HOOK, sealed, context),
-        (FORM, offered, rows),
+    rows, status = read_context()["_redis_providers"], 0
+    for path, renew in (
+        (PAGE, refreshed),
+        (SECURITY, security_tables.refreshed),
+        *((page, numbered) for page in SAY_HOW_MANY),
+        (FORM, offered),
     ):
         text = path.read_text("utf-8")
-        fresh = renew(text, source)
+        fresh = renew(text, rows)
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
         if text == fresh:
             print(f"{name} is current")

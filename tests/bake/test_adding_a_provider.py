@@ -112,7 +112,7 @@ def test_a_row_and_a_label_and_two_commands_make_a_provider(copy, bake):
         assert (copy / page).read_text("utf-8") == expected
     form = (copy / ".github/ISSUE_TEMPLATE/provider-fact.yml").read_text("utf-8")
     assert f"        - {KEY}\n" in form
-    # The hooks run too, because they refuse rows that they do not know.
+    # The hooks run too: the row is one that they take.
     baked = bake(broken=copy, redis_provider=KEY, deploy_target="server")
     assert "EXAMPLE_REDIS_URL" in baked.text(".env.example")
 

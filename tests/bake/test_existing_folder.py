@@ -317,7 +317,7 @@ def test_a_refusal_keeps_an_empty_folder_when_told_to_keep(home, template):
 def test_a_project_that_is_not_whole_is_removed(home, broken):
     done = home.cookiecutter(broken)
     failed_hook(done, "post_gen_project")
-    assert "  - manage.py is not Python: " in done.stderr
+    assert "  - manage.py cannot be parsed: " in done.stderr
     assert tree(home.work) == {}
 
 

@@ -15,6 +15,7 @@ import tomllib
 import yaml
 from cookiecutter.exceptions import FailedHookException
 
+from harness import deployment_rules
 from harness.answers import (
     CONTEXT,
     ONE_AT_A_TIME,
@@ -374,6 +375,7 @@ def test_accepted_answers_bake_into_a_whole_project(baked, pre_gen, post_gen, an
     made = baked(**answers)
     assert pre_gen.problems(made.answers) == []
     assert post_gen.problems(made.path, made.answers) == []
+    assert deployment_rules.problems(texts(made)) == []
     proven(combinations_judged=1)
 
 
@@ -579,7 +581,7 @@ def test_the_procfile_runs_the_same_commands(baked, answers):
 def broken_rules(text, answers):
     """Return which rules a render.yaml breaks: those of Render, and those that a queue needs.
 
-    The rules are written independently of hooks/post_gen_project.py, which checks most of them.
+    They are written independently of harness/deployment_rules.py, which has most of them, too.
     """
     row, blueprint = ROWS[answers["redis_provider"]], yaml.safe_load(text)
     services, databases = blueprint["services"], blueprint["databases"]

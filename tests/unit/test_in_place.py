@@ -96,7 +96,9 @@ def test_the_defaults_are_those_of_a_row():
 
 
 def test_they_are_all_that_are_rendered_but_an_empty_one(post_gen):
-    assert post_gen.RENDERED.keys() - in_place.defaults().keys() == {"REDIS_ALLOW_PLAINTEXT"}
+    assigned = {"PROVIDERS_URL_NAME", "SERVICE_NAME"}
+    empty = {"REDIS_ALLOW_PLAINTEXT"}
+    assert post_gen.RENDERED.keys() - in_place.defaults().keys() == assigned | empty
     assert in_place.defaults().keys() < post_gen.RENDERED.keys()
 
 

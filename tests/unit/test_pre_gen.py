@@ -23,7 +23,7 @@ from harness.answers import (
     row_id,
 )
 
-PRIVATE = ["_jinja2_env_vars", "_redis_providers", "_copy_without_render"]
+PRIVATE = [key for key in CONTEXT if key.startswith("_") and not key.startswith("__")]
 
 
 def test_the_defaults_are_accepted(pre_gen):
@@ -192,41 +192,46 @@ def test_the_hook_knows_every_derived_value_and_choice(pre_gen):
     assert set(pre_gen.derived(answers, row)) == derived
     assert list(pre_gen.STRICTNESS) == STRICTNESS
     assert list(pre_gen.TARGETS) == TARGETS
-    private = [key for key in CONTEXT if key.startswith("_") and not key.startswith("__")]
-    assert private == PRIVATE
 
 
 @pytest.mark.parametrize("key", PRIVATE)
 def test_a_private_value_that_is_not_the_templates_is_refused(pre_gen, key):
     answers = copy.deepcopy(resolved())
     for changed in ({"another": {}}, None, "zzz"):
-        [text] = pre_gen.problems({**answers, key: changed})
+        [text] = pre_gen.problems({**answers, key: changed}, own=CONTEXT)
         assert text.startswith(f"{key} is not as in this template: leave it out of ")
     del answers[key]
-    assert len(pre_gen.problems(answers)) == 1
+    assert len(pre_gen.problems(answers, own=CONTEXT)) == 1
 
 
 def test_only_other_facts_keep_the_pair_from_being_judged(pre_gen):
     answers = resolved(redis_provider="heroku", cert_strictness="required")
-    first, second = pre_gen.problems({**answers, "_copy_without_render": []})
+    first, second = pre_gen.problems({**answers, "_copy_without_render": []}, own=CONTEXT)
     assert first.startswith("_copy_without_render is not as in this template")
     assert second.startswith("cert_strictness 'required' cannot work")
-    [text] = pre_gen.problems({**answers, "_redis_providers": {}})
+    [text] = pre_gen.problems({**answers, "_redis_providers": {}}, own=CONTEXT)
     assert text.startswith("_redis_providers is not as in this template")
 
 
 def test_a_fact_that_was_changed_is_noticed(pre_gen):
     answers = copy.deepcopy(resolved())
     answers["_redis_providers"]["upstash"]["cert_reqs"] = "none"
-    [text] = pre_gen.problems(answers)
+    [text] = pre_gen.problems(answers, own=CONTEXT)
     assert text.startswith("_redis_providers is not as in this template")
 
 
 @pytest.mark.parametrize("key", ["_new_lines", "_extensions", "_facts_version", "redis_tier"])
 def test_a_value_that_this_template_does_not_have_is_refused(pre_gen, key):
-    [text] = pre_gen.problems({**resolved(), key: "x"})
+    [text] = pre_gen.problems({**resolved(), key: "x"}, own=CONTEXT)
     assert text.startswith(f"{key} is not as in this template")
-    assert "do not --replay the answers to another release." in text
+    assert text.endswith("and do not --replay the answers to another release.")
+
+
+def test_facts_are_not_compared_where_cookiecutter_json_is_not_found(pre_gen):
+    answers = copy.deepcopy(resolved())
+    answers["_redis_providers"]["render"]["databases"] = 4
+    answers["__databases"] = "4"
+    assert pre_gen.problems(answers) == []
 
 
 def test_a_derived_value_that_this_template_does_not_have_is_refused(pre_gen):
@@ -239,7 +244,7 @@ def test_a_derived_value_that_this_template_does_not_have_is_refused(pre_gen):
 
 def test_what_cookiecutter_adds_is_known(pre_gen):
     added = dict.fromkeys(pre_gen.COOKIECUTTERS_OWN, "x")
-    assert pre_gen.problems({**resolved(), **added}) == []
+    assert pre_gen.problems({**resolved(), **added}, own=CONTEXT) == []
 
 
 @pytest.mark.parametrize("key", QUESTIONS)
@@ -255,7 +260,7 @@ def test_an_answer_that_is_no_text_is_refused(pre_gen, key, value):
 def test_an_answer_that_was_no_text_before_it_was_rendered_is_refused(pre_gen, key, before):
     value = "49" if before == ["{{ 7*7 }}"] else "shop" if before == ["shop"] else str(before)
     answers = resolved() | {key: value}
-    [text] = pre_gen.text_problems(answers, {key: before})
+    [text] = pre_gen.text_problems(answers, {key: before}, CONTEXT)
     assert text == (key, f"{key} is {before!r}, which is not text: answer with a string.")
 
 
@@ -270,7 +275,7 @@ def test_what_was_replayed_has_not_run(pre_gen):
 
 
 def test_a_key_that_is_no_word_is_shown_as_python_writes_it(pre_gen):
-    texts = pre_gen.problems(resolved() | {"a\x1b[31m\nb": "x", "__a\n": "y"})
+    texts = pre_gen.problems(resolved() | {"a\x1b[31m\nb": "x", "__a\n": "y"}, own=CONTEXT)
     assert [text.split(" is ")[0] for text in texts] == ["'a\\x1b[31m\\nb'", "'__a\\n'"]
 
 
@@ -285,11 +290,13 @@ def test_an_answer_that_is_missing_is_refused(pre_gen):
 @pytest.mark.parametrize("key", ["project_name", "project_slug"])
 def test_an_answer_that_was_run_as_a_template_is_refused(pre_gen, key, tags):
     answers = resolved(**{key: "shop"})
-    [text] = pre_gen.problems(answers, {**answers, key: tags})
+    [text] = pre_gen.problems(answers, {**answers, key: tags}, own=CONTEXT)
     assert text.startswith(f"{key} was given as {tags!r}, which cookiecutter has run as a template")
     assert text.endswith("The result was 'shop'. Answer with plain text.")
     answers |= {"cert_strictness": "strict", "project_name": "O'Brien", "project_slug": "con"}
-    starts = [text.split()[:2] for text in pre_gen.problems(answers, {**answers, key: tags})]
+    starts = [
+        text.split()[:2] for text in pre_gen.problems(answers, {**answers, key: tags}, own=CONTEXT)
+    ]
     assert [key, "was"] in starts
     assert len(starts) == 3
 
@@ -297,9 +304,16 @@ def test_an_answer_that_was_run_as_a_template_is_refused(pre_gen, key, tags):
 def test_the_default_slug_is_the_one_template_that_may_run(pre_gen):
     given = {key: CONTEXT[key] for key in QUESTIONS}
     assert pre_gen.TAG.search(given["project_slug"])
-    assert pre_gen.problems(resolved(), given) == []
+    assert pre_gen.problems(resolved(), given, own=CONTEXT) == []
     given["project_slug"] += " "
-    assert len(pre_gen.problems(resolved(), given)) == 1
+    assert len(pre_gen.problems(resolved(), given, own=CONTEXT)) == 1
+
+
+def test_where_the_default_slug_is_not_known_only_the_name_may_not_run(pre_gen):
+    given = {key: CONTEXT[key] for key in QUESTIONS}
+    assert pre_gen.problems(resolved(), given) == []
+    [text] = pre_gen.problems(resolved(), given | {"project_name": "{{ 'My Service' }}"})
+    assert text.startswith("project_name was given as ")
 
 
 def test_a_long_value_is_cut_to_what_a_line_can_hold(pre_gen):
@@ -381,11 +395,40 @@ def test_a_good_report_is_silent_and_a_bad_one_explains_the_traceback(pre_gen, c
 
 
 @pytest.mark.parametrize("name", ["pre_gen_project.py", "post_gen_project.py"])
-def test_a_hook_is_python_of_3_10_with_one_rendered_line(name):
+def test_a_hook_is_python_of_3_10_of_which_jinja_sees_the_end_only(name):
+    """What stands between raw and endraw may begin with any character, for any option of Jinja."""
     text = (ROOT / "hooks" / name).read_text("utf-8")
     ast.parse(text, feature_version=(3, 10))
+    head, raw, rest = text.partition("{% raw %}")
+    _, endraw, tail = rest.partition("{% endraw %}")
+    assert raw and endraw
+    assert not re.search(r"^\s*#|{[{%#]", head, re.MULTILINE)
+    assert not re.search(r"^\s*#", tail, re.MULTILINE)
     rendered = ["{{ cookiecutter | tojson }}", "{{ _cookiecutter | default({}) | tojson }}"]
-    assert re.findall("{[{%#].*(?=''')", text) == rendered[: 1 + name.startswith("pre")]
+    assert re.findall("{[{%#].*?[}%#]}+", tail.replace("({})", "(NOTHING)")) == [
+        line.replace("({})", "(NOTHING)") for line in rendered[: 1 + name.startswith("pre")]
+    ]
+
+
+def test_cookiecutter_json_is_found_where_the_template_is(pre_gen, tmp_path, capsys):
+    place = {"_repo_dir": str(ROOT), "_output_dir": str(tmp_path)}
+    assert pre_gen.own_values(place) == CONTEXT
+    place = {"_repo_dir": ROOT.name, "_output_dir": str(ROOT.parent)}
+    assert pre_gen.own_values(place) == CONTEXT
+    assert capsys.readouterr().err == ""
+
+
+def test_cruft_does_not_say_where_the_template_is(pre_gen, capsys):
+    assert pre_gen.own_values(resolved()) == {}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", [None, "", "no JSON"])
+def test_a_template_that_is_not_found_from_the_output_is_named(pre_gen, tmp_path, capsys, text):
+    if text is not None:
+        (tmp_path / "cookiecutter.json").write_text(text)
+    assert pre_gen.own_values({"_repo_dir": ".", "_output_dir": str(tmp_path)}) == {}
+    assert capsys.readouterr().err.startswith("Not compared with cookiecutter.json: it is not in ")
 
 
 # Through real bakes
