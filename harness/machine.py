@@ -20,7 +20,7 @@ def snapshot(root):
     found = {}
     for path in (Path(root), *Path(root).rglob("*")):
         about = path.lstat()
-        content = None
+        content: str | bytes | None = None
         if stat.S_ISLNK(about.st_mode):
             content = os.readlink(path)
         elif stat.S_ISREG(about.st_mode):

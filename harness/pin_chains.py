@@ -9,6 +9,7 @@ import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -148,10 +149,10 @@ def extensions_of(cert):
         found.append((x509.SubjectAlternativeName(names), False))
     if cert.identifier:
         found.append((x509.SubjectKeyIdentifier(cert.identifier), cert.critical))
-    names = [x509.DirectoryName(name_of(cert.issuer.issuer))] if cert.names_issuer else None
+    issuers = [x509.DirectoryName(name_of(cert.issuer.issuer))] if cert.names_issuer else None
     number = cert.issuer.number if cert.names_issuer else None
-    if cert.issuers_identifier or names:
-        identifier = x509.AuthorityKeyIdentifier(cert.issuers_identifier, names, number)
+    if cert.issuers_identifier or issuers:
+        identifier = x509.AuthorityKeyIdentifier(cert.issuers_identifier, issuers, number)
         found.append((identifier, cert.critical))
     return found
 
@@ -334,7 +335,7 @@ class Chains:
             "self-signed CA": Cert("selfish", ca=True),
         }
         for name, own in kinds.items():
-            options = {"ca": own.ca, "bare": own.bare}
+            options: dict[str, Any] = {"ca": own.ca, "bare": own.bare}
             self.pins[name] = [own]
             self.servers[name] = [own]
             self.servers[f"{name}, other key"] = [Cert(own.subject, **options)]
@@ -411,7 +412,7 @@ class Chains:
     def _rollovers(self):
         """Add a CA that was renewed: the old key has signed the new one, under the same name."""
         long, same = b"\x05" * 200, b"\x07" * 20
-        forms = {
+        forms: dict[str, dict[str, Any]] = {
             "usual identifiers": {},
             "critical identifiers": {"critical": True},
             "no identifiers": {"own_id": None, "issuer_id": None},
@@ -438,7 +439,10 @@ class Chains:
             },
         }
         group = Cert("Group CA", ca=True)
-        olds = {"long differing identifiers": {"own_id": long}, "another's number": {"by": group}}
+        olds: dict[str, dict[str, Any]] = {
+            "long differing identifiers": {"own_id": long},
+            "another's number": {"by": group},
+        }
         # {form: the kinds of the old key and of the new key}
         kinds = {"other kind of key": ("RSA", "EC"), "restricted kind of key": ("RSA", "RSA-PSS")}
         for form, options in forms.items():
@@ -448,7 +452,7 @@ class Chains:
             self.pins |= {f"old, {form}": [old], f"new, {form}": [new]}
             # These stand beside a pinned server's certificate, so no chain has to end in a root.
             self.pins[f"self-signed; new, {form}"] = [*self.pins["self-signed"], new]
-            leaf = {"names_issuer": options.get("names_issuer", False)}
+            leaf: dict[str, Any] = {"names_issuer": options.get("names_issuer", False)}
             self.servers |= {
                 f"below old, {form}": [Cert("redis", old, **leaf)],
                 f"below new, {form}": [Cert("redis", new, **leaf), new],

@@ -53,7 +53,7 @@ def drop_connections(pids, port):
     for line in listing.splitlines():
         owners = {int(pid) for pid in re.findall(r"pid=(\d+)", line)}
         if owners & set(pids):
-            sources.add(re.search(r":(\d+)\s", line).group(1))
+            sources.add(re.findall(r":(\d+)\s", line)[0])
     for source in sources:
         # The rule is for arriving packets, because a sender is told when its own cannot leave.
         for ways in (("--sport", source, "--dport", port), ("--sport", port, "--dport", source)):

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 from .processes import Failed, Program, free_port, wait_until
 
@@ -76,8 +77,8 @@ class RedisServer:
             "appendonly no",
         ]
         self._extra = list(extra)
-        self._program = None
-        self._own = collections.Counter()
+        self._program: Any = None  # until it is started
+        self._own: collections.Counter[str] = collections.Counter()
 
     def start(self):
         """Start the server and wait until it answers; take another port if somebody was quicker."""
@@ -145,7 +146,7 @@ class RedisServer:
         own = self._own.copy()
         if self.password:
             own["auth"] += 1
-        seen = collections.Counter()
+        seen = {}
         for line in self.command("INFO", "commandstats").splitlines():
             if line.startswith("cmdstat_"):
                 name, values = line.removeprefix("cmdstat_").split(":", 1)

@@ -302,8 +302,9 @@ def of_blueprint(blueprint, given):
     """Do as `commands_of()` with what stands in a render.yaml."""
     groups = {group["name"]: group["envVars"] for group in blueprint.get("envVarGroups", [])}
     # All who share a group have the same generated value.
-    made = {}
-    builds, predeploys, start, environment = [], [], {}, {}
+    made: dict[tuple[str, str], str] = {}
+    builds, predeploys, start = [], [], {}
+    environment: dict[str, dict[str, str]] = {}
     for service in blueprint["services"]:
         if service["type"] in ("keyvalue", "redis"):
             continue

@@ -23,7 +23,8 @@ class SMTPSink:
         self.refuses = refuses
         self.slow = slow
         self.greeting = 0  # The number of clients that are being greeted now.
-        self.tried = collections.Counter()  # {address: how often a mail to it was offered}
+        # {address: how often a mail to it was offered}
+        self.tried: collections.Counter[str] = collections.Counter()
         self._messages = []
 
     @property

@@ -84,7 +84,8 @@ class StandIn(RedisServer):
 
     def info(self, section, name):
         """Return one value of INFO, as text."""
-        return re.search(rf"^{name}:(.*?)\r?$", self.command("INFO", section), re.MULTILINE)[1]
+        values = re.findall(rf"^{name}:(.*?)\r?$", self.command("INFO", section), re.MULTILINE)
+        return values[0]
 
     def idle_closes(self):
         """Return how many connections the server closed because they were idle."""

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 import time
+from typing import Any
 
 
 def open_file(path):
@@ -58,9 +59,9 @@ class StandardOutput:
         self.kind = kind
         self.path = folder / "output"
         self._pieces = []
-        self._reader = None
-        self._thread = None
-        self.fd = None
+        self._reader: Any = None
+        self._thread: threading.Thread | None = None
+        self.fd: int | None = None
 
     def __enter__(self):
         self._reader, self.fd = KINDS[self.kind](self.path)

@@ -117,10 +117,10 @@ def check_screen(name, rows, folder=SCREENS):
         path.write_text(shown, "utf-8")
     stored = path.read_text("utf-8") if path.exists() else ""
     if stored != shown:
-        lines = (text.splitlines(keepends=True) for text in (stored, shown))
+        before, now = (text.splitlines(keepends=True) for text in (stored, shown))
         raise AssertionError(
             f"tests/bake/screens/{name}.txt differs from the terminal. If that is wanted, run\n"
             "    SCREENS=write ./script/test tests/bake/test_prompts.py\n"
             "and read the difference before you commit it:\n"
-            + "".join(difflib.unified_diff(*lines, "stored", "shown"))
+            + "".join(difflib.unified_diff(before, now, "stored", "shown"))
         )

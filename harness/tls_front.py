@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import warnings
+from typing import Any
 
 HANDSHAKE_TIMEOUT = 10  # seconds
 
@@ -38,7 +39,7 @@ class TLSFront:
 
     def __init__(self, upstream, chain=None, key=None, *, port=0, client_ca=None, outdated=False):
         self._upstream = upstream
-        self._context = None
+        self._context: Any = None
         if chain:
             self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             self._context.load_cert_chain(chain, key)
@@ -148,7 +149,12 @@ class TLSFront:
 
     async def _readable(self, sock):
         ready = self._loop.create_future()
-        self._loop.add_reader(sock, lambda: ready.done() or ready.set_result(None))
+
+        def note():
+            if not ready.done():
+                ready.set_result(None)
+
+        self._loop.add_reader(sock, note)
         try:
             await ready
         finally:

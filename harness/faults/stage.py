@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from harness.browser import Mailbox
 from harness.deployments import DATABASE, PASSWORD
@@ -38,10 +39,11 @@ class Stage:
         self._build = build
         self._stack = contextlib.ExitStack()
         self._numbers = 0
-        self._sender = None
-        self.place = None
-        self.server = None
-        self.service = None
+        # Each of them until it is started
+        self._sender: Any = None
+        self.place: Any = None
+        self.server: Any = None
+        self.service: Any = None
 
     def __enter__(self):
         return self

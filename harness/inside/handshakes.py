@@ -82,7 +82,7 @@ def over_socket(wrap, server, host, pool):
     """Return the same over loopback, where `wrap` makes the client's socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         served = pool.submit(serve, listener, server)
-        refused = ""
+        refused: str | None = ""
         with socket.create_connection(listener.getsockname(), PATIENCE) as sock:
             try:
                 with wrap(sock, host) as tls:
@@ -112,10 +112,10 @@ class Matrix:
     def __init__(self, given, context, pool):
         self.given, self.context, self.pool = given, context, pool
         self.handshakes = self.bytes = 0
-        self.refusals = Counter()
+        self.refusals: Counter[str] = Counter()
         self.servers = {
-            (name, version): server_context(*files, version)
-            for name, files in given["servers"].items()
+            (name, version): server_context(chain, key, version)
+            for name, (chain, key) in given["servers"].items()
             for version in given["versions"]
         }
 
@@ -131,7 +131,7 @@ class Matrix:
 
     def accepted_by(self, trusts):
         """Return {server: the ways in which it was accepted}, without servers that never were."""
-        found = {}
+        found: dict[str, list[str]] = {}
         for (name, version), server in self.servers.items():
             for cert_reqs, trust in trusts.items():
                 refused, received = self.meet(trust, server)
@@ -145,7 +145,8 @@ class Matrix:
         return found
 
     def report(self):
-        accepted, unreadable = {}, {}
+        accepted: dict[str, dict] = {}
+        unreadable: dict[str, str] = {}
         for name, fields in self.given["trusts"].items():
             trusts = {
                 each: self.context.Trust(cert_reqs=each, **fields)

@@ -120,8 +120,8 @@ def problems_of_policy(policy, given, meant, production):
         database = str(broker.virtual_host or 0).strip("/") or 0
     client = parse_url(policy.url)
     redis_py = tuple(client.get(name) for name in ("host", "port", "username", "password"))
-    mine = [parts.hostname, parts.port, parts.username, parts.password]
-    mine = tuple(unquote(part) if isinstance(part, str) else part for part in mine)
+    raw = (parts.hostname, parts.port, parts.username, parts.password)
+    mine = tuple(unquote(part) if isinstance(part, str) else part for part in raw)
     # All clients treat "" and None alike, and take 6379 as Redis's default port.
     if len({tuple(part or None for part in read) for read in (mine, celery, redis_py)}) != 1:
         yield f"kombu, redis-py and read_url differ: {celery}, {redis_py}, {mine}"

@@ -82,11 +82,16 @@ def test_a_wrong_type_of_the_connection_is_red(checkout, line, complaint):
 
 
 @pytest.mark.all
-def test_a_wrong_type_elsewhere_in_the_service_is_red(checkout):
-    edit(checkout / SERVICE.name / "config/urls.py", "urlpatterns", "x: int = ''\nurlpatterns")
+def test_a_wrong_type_elsewhere_is_red_also_in_a_function_without_types(checkout):
+    files = ("harness/answers.py", "hooks/pre_gen_project.py", "script/release.py")
+    files += tuple(f"{SERVICE.name}/{room}/__init__.py" for room in ("config", "operations"))
+    for name in files:
+        with (checkout / name).open("a", encoding="utf-8") as file:
+            file.write("\n\ndef wrong():\n    x: int = ''\n    return x\n")
     status, out = run(checkout, "mypy")
     assert status == 1
-    assert "config/urls.py" in out and "[assignment]" in out
+    assert [name for name in files if f"\n{name}:" not in f"\n{out}"] == []
+    assert out.count("[assignment]") == len(files)
 
 
 def test_the_python_of_the_service_starts_with_the_defaults():
