@@ -26,6 +26,7 @@ VerificationEmail.objects.create(user=user, domain="service.example", requested_
 """
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("minutes", [5, -5], ids=["5 min ahead", "5 min behind"])
 def test_a_worker_whose_clock_differs_still_sweeps_and_is_ready(stage, minutes):
     """Only the worker's clock is wrong; those of web, beat and doctor are right."""

@@ -19,6 +19,7 @@ def start_with_a_slow_mail_server(stage):
     return sink, address
 
 
+@pytest.mark.all
 def test_a_mail_that_a_stop_interrupts_is_sent_soon_after_the_start(stage):
     """At SIGTERM, as in a deploy, the task gives its claim back."""
     sink, address = start_with_a_slow_mail_server(stage)
@@ -42,6 +43,7 @@ def test_a_mail_that_a_kill_interrupts_is_sent_by_the_next_sweep(stage):
     assert len(sink.messages()) == 1
 
 
+@pytest.mark.all
 def test_mails_promised_while_the_password_was_wrong_are_sent_soon_after_the_start(stage):
     """The server has a new password, and the service gets it with a later start."""
     stage.start_redis()

@@ -11,7 +11,9 @@ from harness.processes import wait_until
 pytestmark = pytest.mark.live
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@pytest.mark.parametrize(
+    "busy", [True, pytest.param(False, marks=pytest.mark.all)], ids=["busy", "idle"]
+)
 def test_a_worker_consumes_again_after_its_connections_were_dropped(stage, busy):
     """Meanwhile the doctor is red. Afterwards tasks are done, and no promised mail is lost."""
     with private_network():

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from harness.answers import varied
 from harness.deployments import PASSWORD
 from harness.faults import refusing
 from harness.faults.stage import CONSUMES_AGAIN
@@ -55,7 +56,7 @@ def test_a_message_that_redis_may_not_record_is_worked_on(stage):
     assert stage.pids() == before
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("refusal", varied(REFUSALS))
 def test_a_redis_that_refuses_while_tasks_run_and_wait(stage, refusal):
     """No program restarts, no task is lost, /readyz shows the state, and the log stays readable."""
     stage.start_redis(extra=refusing.OPTIONS.get(refusal.__name__, ()))
@@ -76,6 +77,7 @@ def test_a_redis_that_refuses_while_tasks_run_and_wait(stage, refusal):
     assert lines < LINES_A_MINUTE
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("refusal", REFUSALS[:2] + REFUSALS[4:5])
 def test_a_redis_that_refuses_at_boot(stage, refusal):
     """The web serves, and the worker, which has a backlog, waits."""
@@ -95,6 +97,7 @@ def test_a_redis_that_refuses_at_boot(stage, refusal):
     assert (now["supervise"], now["web"]) == (before["supervise"], before["web"])
 
 
+@pytest.mark.all
 def test_a_failover_that_leaves_old_connections_at_the_old_server(stage):
     """The old server becomes a read-only replica of the new one, which every program finds."""
     ports = free_port(), free_port()

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from harness.answers import varied
 from harness.faults.stage import stalled
 from harness.processes import wait_until
 
@@ -17,7 +18,7 @@ STALLS = {
 }
 
 
-@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("stall", varied(STALLS))
 def test_a_worker_consumes_again_after_a_stall(stage, stall):
     """An acknowledgement during a stall costs no place, and leaves no task for an hour."""
     lengths, processes, busy = STALLS[stall]

@@ -37,6 +37,7 @@ User.objects.create_superuser("root", "root@example.com", "correct horse 7")
 """
 
 
+@pytest.mark.all
 def test_rows_that_need_nothing_or_are_refused_starve_no_other(stage):
     """The next sweep sends the good one. The refused ones are tried once, and shown."""
     sink = stage.add(SMTPSink(refuses=lambda address: address.endswith(NOBODY)))

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from harness.answers import varied
 from harness.faults.stage import CONSUMES_AGAIN
 from harness.processes import wait_until
 
@@ -58,6 +59,7 @@ def test_a_deaf_worker_ends_itself_and_the_next_one_does_the_tasks(stage):
     assert len(said(stage)) == 1
 
 
+@pytest.mark.all
 def test_a_worker_that_stays_deaf_ends_itself_three_times_an_hour(stage):
     """Restarting does not help then: it stays, the log and the doctor say so."""
     start(stage)
@@ -109,7 +111,7 @@ def redis_down(stage):
     return stage.send(3), CONSUMES_AGAIN
 
 
-@pytest.mark.parametrize("work", [busy, rate_limited, for_later, redis_down])
+@pytest.mark.parametrize("work", varied([rate_limited, busy, for_later, redis_down]))
 def test_a_worker_with_a_reason_to_wait_is_left_alone(stage, work):
     start(stage)
     before = stage.pids()
