@@ -59,10 +59,13 @@ def effective(answers):
 
 
 def varied(values, shown=1):
-    """Parameters for a test: the first `shown` of the values, and with --all the others."""
-    values = list(values)
-    more = [pytest.param(value, marks=pytest.mark.all) for value in values[shown:]]
-    return values[:shown] + more
+    """Parameters for a test: the first `shown` of the values, and with --all the others.
+
+    A tuple holds one value for each of several parameters.
+    """
+    tuples = [value if isinstance(value, tuple) else (value,) for value in values]
+    more = [pytest.param(*each, marks=pytest.mark.all) for each in tuples[shown:]]
+    return [pytest.param(*each) for each in tuples[:shown]] + more
 
 
 def resolved(**answers):

@@ -147,16 +147,17 @@ def no_leftovers(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def developers(tmp_path_factory):
+def developers(shared_folder):
     """developers(project) -> the same project, with what script/test installs; made once."""
-    venv = tmp_path_factory.mktemp("developers") / "venv"
+    venv = shared_folder / "developers"
 
     def developers(project):
         other = Project(project.path, project.settings, venv=venv, host=project.host)
-        if not venv.exists():
-            other.make_venv()
-            install = [str(other.python), "-m", "pip", "install", "--quiet", "--require-hashes"]
-            other.must([*install, "-r", "requirements-dev.txt"], other.machine(), seconds=900)
+        with FileLock(shared_folder / "developers.lock"):
+            if not venv.exists():
+                other.make_venv()
+                install = [str(other.python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+                other.must([*install, "-r", "requirements-dev.txt"], other.machine(), seconds=900)
         return other
 
     return developers

@@ -8,11 +8,12 @@ import pytest
 from benchmarks.connections import Load, inspect, keep_results, measure
 from benchmarks.faults.services import Ours
 from benchmarks.faults.stack import Shape, Stack
+from harness.answers import varied
 from harness.certificates import Authority
 from harness.deployments import Venv
 from harness.processes import wait_until
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("connections")]
 LOOK = 5  # Seconds under load, without and with `celery inspect`.
 ROOM = 2  # The connections of the budget that the service itself does not hold.
 MOST = 12  # The budget of a service without results, in connections.
@@ -43,7 +44,7 @@ def budget_of(stack):
     return int(done.stdout)
 
 
-@pytest.mark.parametrize("results", [False, True], ids=["results off", "results kept"])
+@pytest.mark.parametrize("results", varied([False, True]), ids=["results off", "results kept"])
 def test_a_service_under_load_stays_within_its_budget(stack, results):
     if results:
         keep_results(stack)
@@ -70,17 +71,20 @@ def refused_at(stack, limit):
     return refused, load.failed, inspected.returncode, doctor
 
 
+@pytest.mark.all
 def test_at_the_limit_of_the_plan_neither_doctor_nor_inspect_is_refused(stack):
     # One more connection is for this test, which asks Redis.
     assert refused_at(stack, budget_of(stack) + 1) == (0, 0, 0, 0)
 
 
+@pytest.mark.all
 def test_a_smaller_plan_refuses_some(stack):
     """This proves that the test above can go red, and that the budget is needed."""
     refused, *_ = refused_at(stack, budget_of(stack) - 3)
     assert refused > 0
 
 
+@pytest.mark.all
 def test_remote_control_in_a_web_request_waits_for_nobody(stack):
     stack.start_and_wait()
     inspect(stack)
@@ -95,6 +99,7 @@ def test_remote_control_in_a_web_request_waits_for_nobody(stack):
     assert load.sent > 0
 
 
+@pytest.mark.all
 def test_processes_that_are_replaced_all_the_time_send_tasks_too(stack):
     settings = stack.project.path / "config" / "settings.py"
     settings.write_text(settings.read_text() + "\nCELERY_WORKER_MAX_TASKS_PER_CHILD = 1\n")

@@ -12,7 +12,7 @@ from harness.outages import OUTAGES
 from harness.processes import Failed
 from harness.tallies import slowest
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("delays")]
 LINE = "threads = 4\n"
 THREADS = 16
 PROMISE = 8  # Seconds, printed at the end of the run.

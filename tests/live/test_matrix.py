@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.answers import PRODUCT, ROWS, effective, refused, row_id
+from harness.answers import PRODUCT, ROWS, effective, refused, row_id, varied
 from harness.asking import report_of
 from harness.commands import BEAT, GUNICORN, WORKER
 from harness.service import OUTSIDE_NAME, Project, commands_of
@@ -178,7 +178,7 @@ REPORTED = {
 }
 
 
-@pytest.mark.parametrize("what", REPORTED)
+@pytest.mark.parametrize("what", varied(REPORTED, 4))
 def test_check_deploy_reports(what, baked, place, certificates, tmp_path):
     answers, name, old, new, reported = REPORTED[what]
     answers = {"redis_provider": "render", "deploy_target": "render"} | answers

@@ -152,6 +152,7 @@ def test_every_python_connects_with_it(version, deployment, folder, server):
     assert ask(place) == ANSWERED
 
 
+@pytest.mark.all
 def test_another_ca_of_the_same_recipe_is_refused(deployment, printed, folder, server, tmp_path):
     make(printed[0], tmp_path, "DNS:localhost")
     url, stranger = server(OPTIONAL, tmp_path)
@@ -166,6 +167,7 @@ def test_another_ca_of_the_same_recipe_is_refused(deployment, printed, folder, s
 PASSWORD = "requirepass PASSWORD\n"
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("who", ["default", "a user of its own", "nobody"])
 def test_another_machine_gets_in_with_a_password_only(who, deployment, printed, server, tmp_path):
     """Protected mode allows loopback only, and this machine's own address is not loopback."""

@@ -12,11 +12,13 @@ pytestmark = pytest.mark.live
 NAMES = ["self_hosted", "heroku_pinned"]
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("name", NAMES)
 def test_registers_mails_verifies_and_logs_in(name, other_python, deployment, stand_in):
     journey.take(name, deployment, stand_in, python=other_python)
 
 
+@pytest.mark.all
 def test_refuses_every_bad_server(other_python, server_program, deployment, tmp_path):
     """One row that verifies everything does what the refusal matrix does on the running Python."""
     place = deployment("self_hosted", python=other_python).copy(tmp_path / "refuses")
@@ -30,6 +32,7 @@ def test_refuses_every_bad_server(other_python, server_program, deployment, tmp_
         assert meeting.server.commands_seen() == {}
 
 
+@pytest.mark.all
 def test_the_service_runs_on_that_python(other_python, deployment):
     (version,) = [version for version, path in others().items() if path == other_python]
     shown = deployment("self_hosted", python=other_python).project.run(["python", "--version"])

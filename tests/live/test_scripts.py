@@ -13,6 +13,7 @@ import pexpect
 import psutil
 import pytest
 
+from harness.answers import varied
 from harness.browser import Browser
 from harness.deployments import ONE_OF_EACH_TARGET
 from harness.leftovers import descendants
@@ -20,7 +21,8 @@ from harness.processes import Program, free_port, processes, run, wait_until
 from harness.redis_server import RedisServer
 from harness.service import Project, Service, bake
 
-pytestmark = pytest.mark.live
+# One process of pytest-xdist, since the tests of script/dev share one installed project.
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("scripts")]
 TESTING = {"DEBUG": "true", "LOG_LEVEL": "ERROR"}
 REDIS = ("redis-server", "valkey-server", "redis-check-rdb")  # which may be a name of the first
 OWN_URL = r"^REDIS_URL=redis://127\.0\.0\.1:(16[4-8]\d\d)/0$"  # in .env
@@ -42,7 +44,7 @@ def path_without(folder, *names):
     return str(folder)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_TARGET)
+@pytest.mark.parametrize("name", varied(ONE_OF_EACH_TARGET))
 def test_the_projects_own_tests_pass(name, deployment, developers):
     project = developers(deployment(name).project)
     project.settings = TESTING
@@ -61,6 +63,7 @@ def test_the_projects_own_tests_can_fail(deployment, developers, tmp_path):
     assert "FAILED (failures=1)" in done.stderr
 
 
+@pytest.mark.all
 def test_script_test_from_nothing(tmp_path):
     path = bake(
         tmp_path, project_name="Zoo", redis_provider="self_hosted", deploy_target="render_services"
@@ -220,6 +223,7 @@ def test_script_dev_from_nothing(project, dev, tmp_path):
         bystander.kill()
 
 
+@pytest.mark.all
 def test_script_dev_without_a_redis_on_the_machine(project, dev, command, tmp_path):
     """The developer's own .env is kept, and the server is the embedded one."""
     kept_lines = "# mine\nDEBUG=true\nSECRET_KEY=my-own"
@@ -250,6 +254,7 @@ def test_script_dev_without_a_redis_on_the_machine(project, dev, command, tmp_pa
     assert interrupt(service.program) == (0, set())
 
 
+@pytest.mark.all
 def test_script_dev_fills_the_empty_line_of_the_example(project, dev):
     dotenv = project / ".env"
     with kept(dotenv):
@@ -279,6 +284,7 @@ def test_script_dev_uses_the_redis_that_is_set(project, dev):
         assert service.program.wait(40) == 0
 
 
+@pytest.mark.all
 def test_script_dev_recovers_from_a_syntax_error(project, dev):
     service = dev()
     program = service.program
@@ -310,6 +316,7 @@ def test_script_dev_recovers_from_a_syntax_error(project, dev):
     assert interrupt(program) == (0, set())
 
 
+@pytest.mark.all
 def test_what_counts_as_a_change(project, dev):
     service = dev()
     program = service.program
@@ -405,12 +412,14 @@ def test_a_breakpoint_and_a_closed_terminal(project, command):
         assert set(started) & set(processes()) == set()
 
 
+@pytest.mark.all
 def test_an_output_that_nobody_reads_any_more(project, command):
     reader = command("bash", "-c", f"./script/dev {free_port()} | head -n 3")
     assert reader.wait(40) == 0
     assert reader.family() == {}
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("line", ["Starting redis", "Starting web", "Starting beat"])
 def test_ctrl_c_while_it_starts(command, line):
     program = command("./script/dev", free_port())
@@ -451,6 +460,7 @@ def test_redis_ends(dev):
     assert set(started) & set(processes()) == set()
 
 
+@pytest.mark.all
 def test_programs_of_the_owner(project, command):
     """A program is anything that a shell runs. Status 75 asks for a new start (watchdog.py)."""
     with kept(project / "Procfile.dev") as path:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
+from harness.answers import varied
 from harness.processes import free_port, wait_until
 from harness.service import Service
 from harness.standard_outputs import KINDS, StandardOutput
@@ -110,7 +111,7 @@ def status(place):
     return done.stdout
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", varied(KINDS, 2))
 def test_whole_lines_of_all_programs_arrive_and_their_last_words(kind, talking, tmp_path):
     place = talking(200, pause=0.001)
     with StandardOutput(kind, tmp_path) as output, started(place, output) as popen:
@@ -192,7 +193,7 @@ def test_a_reader_that_is_slow_makes_the_programs_wait_and_loses_nothing(talking
     assert len(output.text()) > 2 * MOST_WAITING
 
 
-@pytest.mark.parametrize("kind", ["pipe", "journal"])
+@pytest.mark.parametrize("kind", varied(["pipe", "journal"]))
 def test_a_reader_that_stops_costs_lines_and_nothing_else(kind, talking, tmp_path):
     place = talking(10_000_000, pause=0.0001)
     with StandardOutput(kind, tmp_path) as output, started(place, output) as popen:
@@ -218,6 +219,7 @@ def test_a_reader_that_stops_costs_lines_and_nothing_else(kind, talking, tmp_pat
     assert numbers(rest, "django")
 
 
+@pytest.mark.all
 def test_a_service_whose_reader_has_stopped_can_be_stopped(talking, tmp_path):
     place = talking(10_000_000, pause=0.0001)
     with StandardOutput("pipe", tmp_path) as output, started(place, output) as popen:
@@ -229,7 +231,7 @@ def test_a_service_whose_reader_has_stopped_can_be_stopped(talking, tmp_path):
         assert time.monotonic() - began < 3 * LAST_LINES
 
 
-@pytest.mark.parametrize("kind", ["pipe", "journal", "terminal"])
+@pytest.mark.parametrize("kind", varied(["pipe", "journal", "terminal"]))
 def test_a_reader_that_is_gone_costs_lines_and_nothing_else(kind, talking, tmp_path):
     place = talking(10_000_000, pause=0.001)
     with StandardOutput(kind, tmp_path) as output, started(place, output) as popen:

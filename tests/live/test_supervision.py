@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.answers import varied
 from harness.processes import wait_until
 from harness.service import bake
 
@@ -97,6 +98,7 @@ def test_a_program_that_cannot_be_kept_running_ends_the_container(
     assert program.last_lines(1) == "django could not be kept running: see its log above."
 
 
+@pytest.mark.all
 def test_a_program_that_starts_and_dies_again_and_again_ends_the_container(
     deployment, redis_server, certificates, running, tmp_path
 ):
@@ -128,6 +130,7 @@ def test_a_stop_between_two_starts_is_no_failure(
     assert "could not be kept running" not in service.output()
 
 
+@pytest.mark.all
 def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
     deployment, redis_server, certificates, running
 ):
@@ -159,6 +162,7 @@ def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
     assert set(service.stop(28).values()) == {0}
 
 
+@pytest.mark.all
 def test_a_supervisord_that_fails_stops_its_programs_first(
     deployment, redis_server, certificates, running, tmp_path
 ):
@@ -253,7 +257,7 @@ def runtime_folder():
         yield Path(folder)
 
 
-@pytest.mark.parametrize("unwritable", [code_of_another_user, read_only])
+@pytest.mark.parametrize("unwritable", varied([code_of_another_user, read_only]))
 def test_a_project_that_cannot_be_written_runs_and_supervisorctl_finds_it(
     unwritable, deployment, redis_server, certificates, running, tmp_path, runtime_folder
 ):
@@ -333,6 +337,7 @@ def test_the_unit_of_the_readme_is_one_that_systemd_accepts(tmp_path):
     assert "StandardOutput" not in unit
 
 
+@pytest.mark.all
 def test_plain_supervisord_runs_the_same_file(deployment, redis_server, certificates, running):
     server = redis_server(certificates.of_own)
     place = deployment("self_hosted")

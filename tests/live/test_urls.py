@@ -5,6 +5,7 @@ import urllib.parse
 
 import pytest
 
+from harness.answers import varied
 from harness.asking import ANSWERED, ask, report_of
 from harness.deployments import PASSWORD
 from harness.tallies import tally
@@ -46,7 +47,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", varied(FAULTS))
 def test_a_worse_service_would_be_found(fault, deployment):
     report = report_of(deployment("self_hosted"), "urls.py", SEED, fault)
     assert report["wrong"] > 100
