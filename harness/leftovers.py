@@ -1,9 +1,12 @@
 """Processes that a test started and did not end."""
 
 import os
+import time
 from contextlib import contextmanager
 
 import psutil
+
+ENDING = 5  # seconds
 
 
 @contextmanager
@@ -11,9 +14,16 @@ def nothing_left_in(folder):
     """Assert that no process stays: no child, and no orphan that works in the folder."""
     before = descendants() | at_work_in(folder)
     yield
-    after = descendants() | at_work_in(folder)
-    left = {pid: text for pid, text in after.items() if pid not in before}
-    assert not left, f"processes left over: {left}"
+    # A process that is just ending is still listed, and is no leftover.
+    end = time.monotonic() + ENDING
+    while left := added(before, descendants() | at_work_in(folder)):
+        assert time.monotonic() < end, f"processes left over: {left}"
+        time.sleep(0.1)
+
+
+def added(before, after):
+    """Return what is in the second {pid: command} and not in the first."""
+    return {pid: text for pid, text in after.items() if pid not in before}
 
 
 def at_work_in(folder):
