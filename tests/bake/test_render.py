@@ -556,8 +556,10 @@ def test_a_missing_and_a_surplus_file_are_seen(baked, tmp_path, remove, make, fo
 
 @pytest.mark.parametrize("answers", ACCEPTED, ids=row_id)
 def test_supervisord_runs_the_three_programs_of_the_package(baked, answers):
-    """tests/live/test_matrix.py shows how supervisor reads the rest."""
-    sections = programs(texts(baked(**answers))).items()
+    """No answer changes the file. tests/live/test_matrix.py shows how supervisor reads it."""
+    files = texts(baked(**answers))
+    assert files["supervisord.conf"] == (SERVICE / "supervisord.conf").read_text("utf-8")
+    sections = programs(files).items()
     assert {name: section["command"] for name, section in sections if "command" in section} == {
         "program:django": GUNICORN,
         "program:celery_worker": WORKER,
