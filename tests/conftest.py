@@ -81,7 +81,8 @@ def post_gen():
 def interrupts():
     """Let children take interrupts, which they would ignore if pytest runs under `&` or nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if hasattr(signal, "SIGHUP"):  # Windows has none.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import tomllib
 import yaml
 
 from harness import pythons
-from harness.answers import PROVIDERS, ROOT, ROWS, SERVICE
+from harness.answers import PROVIDERS, ROOT, ROWS, SERVICE, TARGETS
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = {
@@ -19,6 +19,15 @@ WORKFLOWS = {
     for path in sorted(folder.glob("workflows/*.y*ml"))
 }
 CI = ".github/workflows/ci.yml"
+NIGHTLY = ".github/workflows/nightly.yml"
+# What ci.yml has to run.
+COMMANDS = (
+    "./script/test unit $COVERAGE",
+    "./script/test bake",
+    "./script/test live",
+    "./script/test tests/live/test_django.py",
+    './script/test "$TIER"',
+)
 RELEASE = ".github/workflows/release.yml"
 SERVICES_CI = f"{SERVICE.name}/.github/workflows/ci.yml"
 
@@ -101,6 +110,29 @@ def allowed_to_write(workflows):
         for name, job in yaml.safe_load(text)["jobs"].items()
         if "permissions" in job
     }
+
+
+def left_out(workflows):
+    """Return what no workflow does any more, a line each."""
+    jobs = yaml.safe_load(workflows[CI])["jobs"]
+    found = [f"nothing runs {line}" for line in COMMANDS if f"run: {line}\n" not in workflows[CI]]
+    if "run: ./script/test --all\n" not in workflows[NIGHTLY]:
+        found.append("nothing runs ./script/test --all")
+    matrices = {name: jobs[name]["strategy"]["matrix"] for name in ("unit", "bake")}
+    for name, matrix in matrices.items():
+        if matrix["python"] != list(pythons.SUPPORTED):
+            found.append(f"{name} has other Pythons than the locks")
+    if "--coverage" not in [each["coverage"] for each in matrices["unit"]["include"]]:
+        found.append("no job judges the floor")
+    if f"for target in {' '.join(TARGETS)}; do" not in workflows[CI]:
+        found.append("Windows does not bake every target")
+    for path in re.findall(r"\btests/[\w/]+\.py", workflows[CI]):
+        if not (ROOT / path).exists():
+            found.append(f"{path} is not there")
+    needed = yaml.safe_load(workflows[RELEASE])["jobs"]["publish"]["needs"]
+    if needed != ["ci", "everything"]:
+        found.append(f"a release waits for {needed} only")
+    return found
 
 
 def pinned_twice(workflows):
@@ -190,9 +222,9 @@ def test_a_tag_stands_only_where_a_reason_does():
 def test_only_the_release_may_write():
     allowed = {f"{RELEASE}: publish": {"contents": "write"}}
     assert allowed_to_write(WORKFLOWS) == allowed
-    generous = WORKFLOWS[CI].replace("  whole:\n", "  whole:\n    permissions: write-all\n")
+    generous = WORKFLOWS[CI].replace("  live:\n", "  live:\n    permissions: write-all\n")
     found = allowed_to_write(WORKFLOWS | {CI: generous})
-    assert found == allowed | {f"{CI}: whole": "write-all"}
+    assert found == allowed | {f"{CI}: live": "write-all"}
 
 
 def test_an_action_has_the_same_pin_in_both_layers():
@@ -202,9 +234,31 @@ def test_an_action_has_the_same_pin_in_both_layers():
     assert set(pinned_twice(WORKFLOWS | {CI: renewed})) == {ACTION}
 
 
-def test_ci_has_every_python_of_the_locks():
-    matrix = yaml.safe_load(WORKFLOWS[CI])["jobs"]["unit"]["strategy"]["matrix"]
-    assert matrix == {"python": list(pythons.SUPPORTED)}
+def test_ci_runs_every_tier_on_every_python_and_target():
+    assert left_out(WORKFLOWS) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "problem"),
+    [
+        (CI, "./script/test live", "./script/test unit", "nothing runs ./script/test live"),
+        (CI, "coverage: --coverage", "coverage: --quick", "no job judges the floor"),
+        (CI, '"3.13", "3.14"]', '"3.13"]', "unit has other Pythons than the locks"),
+        (CI, " procfile server;", " procfile;", "Windows does not bake every target"),
+        (
+            CI,
+            "live/test_django.py",
+            "live/test_djangos.py",
+            "tests/live/test_djangos.py is not there",
+        ),
+        (NIGHTLY, "./script/test --all", "./script/test", "nothing runs ./script/test --all"),
+        (RELEASE, "needs: [ci, everything]", "needs: ci", "a release waits for ci only"),
+    ],
+)
+def test_ci_turns_red_when(path, old, new, problem):
+    assert old in WORKFLOWS[path]
+    changed = WORKFLOWS | {path: WORKFLOWS[path].replace(old, new, 1)}
+    assert problem in left_out(changed)
 
 
 def test_the_form_offers_the_rows_and_their_keys():
