@@ -14,7 +14,11 @@ CHANGELOG = """# Changelog
 
 - Old.
 """
-PYPROJECT = '[project]\nversion = "0.2.0"\n'
+PYPROJECT = f"""[project]
+version = "0.2.0"
+[project.urls]
+repository = "https://github.com/{REPOSITORY}"
+"""
 README = f"uvx cookiecutter gh:{REPOSITORY}\ngit clone https://github.com/{REPOSITORY} && cd\n"
 
 
@@ -47,7 +51,7 @@ def test_its_notes_are_its_section_and_no_more():
             ],
         ),
         (
-            {"pyproject": '[project]\nversion = "0.1.0"\n'},
+            {"pyproject": PYPROJECT.replace("0.2.0", "0.1.0")},
             ["pyproject.toml says version 0.1.0, not 0.2.0"],
         ),
         (
@@ -57,7 +61,10 @@ def test_its_notes_are_its_section_and_no_more():
         ({"changelog": CHANGELOG.replace("- New.\n", "")}, ["CHANGELOG.md says nothing of 0.2.0"]),
         (
             {"repository": "fork/cookiecutter-rediss"},
-            [f"README.md sends people to {REPOSITORY}, not to fork/cookiecutter-rediss"],
+            [
+                f"pyproject.toml says that it is at {REPOSITORY}, not at fork/cookiecutter-rediss",
+                f"README.md sends people to {REPOSITORY}, not to fork/cookiecutter-rediss",
+            ],
         ),
         (
             {"readme": README.replace("gh:org", "gh:elsewhere")},
@@ -79,11 +86,36 @@ def test_the_readme_has_an_address_to_compare():
     assert len(release.ADDRESS.findall(readme)) > 3
 
 
+def test_the_readme_has_the_address_of_pyproject_toml():
+    readme, pyproject = (
+        (release.ROOT / name).read_text("utf-8") for name in ("README.md", "pyproject.toml")
+    )
+    right = release.addressed(readme, release.repository_of(pyproject))
+    assert readme == right, "run python3 -m script.release --readme"
+
+
+def test_a_new_address_is_written_wherever_the_readme_has_one(tmp_path, monkeypatch):
+    moved = "Ada/cookiecutter-rediss"
+    pyproject = PYPROJECT.replace(REPOSITORY, moved)
+    for name, text in (("README.md", README), ("pyproject.toml", pyproject), ("CHANGELOG.md", "")):
+        (tmp_path / name).write_text(text, "utf-8")
+    monkeypatch.setattr(release, "ROOT", tmp_path)
+    assert release.main(["--readme"]) == 0
+    page = (tmp_path / "README.md").read_text("utf-8")
+    assert page == README.replace(REPOSITORY, moved) != README
+    assert problems(repository=moved, readme=page, pyproject=pyproject) == []
+
+
+def test_a_version_without_a_repository_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        release.main(["0.2.0"])
+    assert "it needs a version and a repository, or --readme" in capsys.readouterr().err
+
+
 def test_this_version_is_prepared(capsys):
     changelog = (release.ROOT / "CHANGELOG.md").read_text("utf-8")
     version, date, text = release.newest(changelog)
-    readme = (release.ROOT / "README.md").read_text("utf-8")
-    repository = release.ADDRESS.search(readme)[1]
+    repository = release.repository_of((release.ROOT / "pyproject.toml").read_text("utf-8"))
     status = release.main([version, repository])
     printed = capsys.readouterr()
     # Between two releases the date, and nothing else, is what is missing.

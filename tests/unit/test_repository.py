@@ -333,6 +333,14 @@ def test_a_dead_link_would_be_noticed(old, new):
     assert len(dead_links(path, text.replace(old, new))) == 1
 
 
+def test_the_index_of_the_pages_has_a_line_for_each():
+    index = (ROOT / "docs/README.md").read_text("utf-8")
+    pages = {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
+    listed = re.findall(r"^- \[(\S+)\]\(\1\): .+", index, re.MULTILINE)
+    assert sorted(pages) == listed
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_people_find_how_to_report_a_vulnerability():
     for name in ("README.md", "CONTRIBUTING.md"):
         assert "](SECURITY.md)" in (ROOT / name).read_text("utf-8")
