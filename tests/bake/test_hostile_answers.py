@@ -1,33 +1,20 @@
 """Hostile answers: each is refused with a better one, or baked exactly as it was given."""
 
-import ast
-import configparser
-import contextlib
-import functools
 import json
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-from unittest import mock
 
 import pytest
-import tomllib
-import yaml
-from cookiecutter.exceptions import FailedHookException, UndefinedVariableInTemplate
-from cookiecutter.main import cookiecutter
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from jinja2 import TemplateError
 
 from harness.answers import QUESTIONS, SERVICE, check_keys, resolved
-from harness.cli import SECONDS, tree, unwrapped
+from harness.bakes import HEAD, by_command, in_process, leftovers, reasons_of, spoil
+from harness.cli import SECONDS, tree
+from harness.stated import check_project
 
-HEAD = "Nothing was generated, because:"
-NOTE = "(What follows is cookiecutter's own traceback; the reasons are above.)"
 PLAIN = {"project_name": "My Service", "project_slug": "my_service"}
 TAG = re.compile("{[{%#]")
 
@@ -36,41 +23,6 @@ EXAMPLE = re.compile(r"(project_name|project_slug) .*\. Answer for example '([^'
 FOLDER = re.compile(r"(project_slug) .* cannot be the name of a folder: .*, for example (\w+)\.")
 RUN = re.compile(r"(project_\w+) was given as .*, which cookiecutter has run as a .* plain text\.")
 PAIR = re.compile(r"(cert_strictness) .* cannot work out of the box .*\. Answer (recommended)\. .*")
-
-# Files of cookiecutter's own: the last answers, and each hook as it was rendered.
-REPLAY = "home/.cookiecutter_replay"
-HOOK = re.compile(rb'"""(Refuse answers that cannot work|Prove that what was written is complete)')
-
-
-@dataclass
-class Ended:
-    """The end of a bake: a project, the reasons of a refusal, or cookiecutter's own error."""
-
-    project: Path | None = None
-    reasons: tuple = ()
-    crash: str = ""
-    output: str = ""
-    error: str = ""
-
-
-def reasons_of(error):
-    """Return the reasons of a refusal. Raises AssertionError unless stderr begins with them."""
-    told, note, _ = error.partition(NOTE)
-    assert told.startswith(f"{HEAD}\n") and note, f"no refusal: {error}"
-    text = unwrapped(told.removeprefix(f"{HEAD}\n"))
-    lines = text.splitlines()
-    assert lines and text == "".join(f"{line}\n" for line in lines), f"no sentences: {error}"
-    for line in lines:
-        assert re.fullmatch(r"  - \w.*\.", line) and line.isprintable(), f"no sentence: {line!r}"
-    return tuple(line.removeprefix("  - ") for line in lines)
-
-
-def leftovers(before, after, project=None):
-    """Return where two trees differ, apart from the project and cookiecutter's own files."""
-    changed = {path for path in {*before, *after} if before.get(path, "") != after.get(path, "")}
-    own = {path for path in changed if re.fullmatch(REPLAY + r"(/\w+\.json)?", path)}
-    own |= {p for p in changed if re.fullmatch(r"tmp/tmp\w+\.py", p) and HOOK.match(after[p])}
-    return sorted(p for p in changed - own if not f"{p}/".startswith(f"{project}/"))
 
 
 def instead(reasons, answers):
@@ -84,139 +36,6 @@ def instead(reasons, answers):
         assert key not in better, f"two sentences about {key}: {reasons}"
         better[key] = value
     return {**answers, **better}
-
-
-# What the files say
-
-
-def literals(project, name):
-    """Return {name: text} of assignments and calls in Python code that end with a text."""
-    found = {}
-    for node in ast.walk(ast.parse((project / name).read_text("utf-8"))):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            found[ast.unparse(node.targets[0])] = node.value.value
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[-1], ast.Constant):
-            found[ast.unparse(node.func)] = node.args[-1].value
-    return found
-
-
-def settings_of(project, name):
-    """Return the texts in Python code that name a module of settings."""
-    tree = ast.parse((project / name).read_text("utf-8"))
-    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    return {text for text in texts if str(text).endswith(".settings")}
-
-
-def started(project):
-    """Return the commands in supervisord.conf, Procfile and render.yaml, and its names."""
-    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
-    parser.read_string((project / "supervisord.conf").read_text("utf-8"))
-    commands = [parser[name].get("command", "") for name in parser.sections()]
-    if (project / "Procfile").exists():
-        commands += (project / "Procfile").read_text("utf-8").splitlines()
-    names = []
-    if (project / "render.yaml").exists():
-        blueprint = yaml.safe_load((project / "render.yaml").read_text("utf-8"))
-        commands += [service.get("startCommand", "") for service in blueprint["services"]]
-        names = [part["name"] for parts in blueprint.values() for part in parts]
-    return commands, names
-
-
-def stated(project):
-    """Return {place: text} of all that the parsed files say about the project's name."""
-    commands, names = started(project)
-    packages = re.findall(r"(?:celery -A|gunicorn|python -m) ([^ .]+)", "\n".join(commands))
-    module = literals(project, "config/settings.py")
-    entrances = ("manage.py", "config/celery.py", "config/wsgi.py")
-    return {
-        "heading": (project / "README.md").read_text("utf-8").partition("\n")[0],
-        "project": tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"][
-            "name"
-        ],
-        "name": module["SERVICE_NAME"],
-        "app": literals(project, "config/celery.py")["Celery"],
-        "modules": [module["ROOT_URLCONF"], module["WSGI_APPLICATION"]],
-        "settings": [settings_of(project, name) for name in entrances],
-        "commands": set(packages),
-        "render.yaml": set(names),
-    }
-
-
-def check_project(ended, answers, post_gen):
-    """Raise AssertionError unless the project is complete and holds the answers as given."""
-    assert ended.error == ""
-    replay = ended.project.parent.parent / REPLAY / "template.json"
-    context = json.loads(replay.read_text())["cookiecutter"]
-    effective = {key: context[key] for key in QUESTIONS}
-    assert answers.items() <= effective.items(), f"other answers are effective: {effective}"
-    name, slug = effective["project_name"], effective["project_slug"]
-    # The rules again, written without the hook's lists.
-    assert slug.isascii() and slug.isidentifier() and slug.islower(), slug
-    assert slug not in ("con", "prn", "aux", "nul", "com1", "lpt1"), slug
-    dashed = slug.replace("_", "-")
-    assert re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])?", dashed), "PEP 508 has no such name"
-    parts = ["", "-db", "-shared"] if effective["deploy_target"] == "render" else []
-    parts += ["-redis"] * bool(parts and effective["redis_provider"] == "render")
-    supervised = effective["deploy_target"] == "render"
-    assert stated(ended.project) == {
-        "heading": f"# {name}",
-        "project": dashed,
-        "name": slug,
-        "app": slug,
-        "modules": ["config.urls", "config.wsgi.application"],
-        "settings": [{"config.settings"}] * 3,
-        "commands": {"config", *(["operations"] if supervised else [])},
-        "render.yaml": {f"{dashed}{part}" for part in parts},
-    }
-    assert post_gen.problems(ended.project, context) == []
-    assert not (ended.project / "INCOMPLETE.txt").exists()
-    summary = f'Answers: project_name="{name}"'
-    summary += "".join(f" {key}={effective[key]}" for key in QUESTIONS[1:])
-    # The line is wrapped between words, and so may a name of several words be.
-    shown = " ".join(ended.output.split("\n  "))
-    assert " ".join(shown.split()).startswith(" ".join(summary.split())), ended.output
-
-
-# The ways
-
-
-def in_process(home, template, answers, capfd):
-    """Bake in this process, because no argument of a command can hold a NUL."""
-    config = home.home / "config.yaml"
-    config.write_text(f"replay_dir: {home.home.parent / REPLAY}\n")
-    ended = Ended()
-    capfd.readouterr()
-    with mock.patch.object(tempfile, "tempdir", str(home.tmp)), contextlib.chdir(home.work):
-        bake = functools.partial(cookiecutter, str(template), config_file=str(config))
-        try:
-            ended.project = Path(bake(no_input=True, extra_context=answers))
-        except FailedHookException:
-            told = capfd.readouterr().err
-            ended.reasons = reasons_of(told)
-            assert all(len(line) <= 76 for line in told.splitlines()), told
-        except KeyError as error:
-            ended.reasons = error.args
-        except (TemplateError, UndefinedVariableInTemplate, TypeError) as error:
-            ended.crash = repr(error)
-    ended.output, ended.error = capfd.readouterr()
-    config.unlink()
-    return ended
-
-
-def by_command(home, template, answers, capfd):
-    """Bake with the real command, with the answers as its arguments."""
-    done = home.cookiecutter(template, answers=answers)
-    ended = Ended(output=done.stdout, error=done.stderr)
-    last = (done.stderr.splitlines() or [""])[-1]
-    if done.returncode == 0:
-        (ended.project,) = (path for path in home.work.iterdir() if path.is_dir())
-    elif last.startswith("KeyError: "):
-        ended.reasons = (ast.literal_eval(last.removeprefix("KeyError: ")),)
-    elif last.startswith("jinja2.exceptions."):
-        ended.crash = last
-    else:
-        ended.reasons = reasons_of(done.stderr)
-    return ended
 
 
 @pytest.fixture
@@ -759,16 +578,6 @@ OTHER = {
     ),
     "render.yaml": ("*render.yaml*", "set name = slug", "set name = 'x' ~ slug", SHOP),
 }
-
-
-def spoil(template, folder, hook, code):
-    """Copy the template to the folder, with code at the end of a hook that overrides its own."""
-    shutil.copytree(template, folder)
-    path = folder / "hooks" / f"{hook}_project.py"
-    head, main, tail = path.read_text("utf-8").rpartition('\nif __name__ == "__main__":\n')
-    assert main
-    path.write_text(f"{head}\n{code}\n{main}{tail}", "utf-8")
-    return folder
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from harness.answers import CONTEXT, QUESTIONS, check_keys, resolved
+from harness.bakes import REPLAY, in_process, leftovers, reasons_of, spoil
 from harness.cli import tree
-from tests.bake.test_hostile_answers import REPLAY, in_process, leftovers, reasons_of, spoil
 
 DEFAULTS = {key: resolved()[key] for key in QUESTIONS}
 DERIVED = [
