@@ -1,6 +1,9 @@
-"""How pytest-xdist deals out the tests of this folder."""
+"""How pytest-xdist deals out the tests of this folder, and whose assertions pytest explains."""
 
 import pytest
+
+# Their assertions judge a bake, and tests read in the message what differs.
+pytest.register_assert_rewrite("harness.bakes", "harness.stated")
 
 
 @pytest.hookimpl(tryfirst=True)

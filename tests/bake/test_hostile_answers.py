@@ -590,7 +590,8 @@ def test_the_oracle_sees_a_wrong_hook(judge, template, tmp_path, wrong):
 @pytest.mark.parametrize("other", OTHER)
 def test_the_oracle_sees_another_value_in_a_file(judge, template, tmp_path, other):
     name, old, new, answers = OTHER[other]
-    broken = shutil.copytree(template, tmp_path / "template")
+    # The hook would see some of it, too.
+    broken = spoil(template, tmp_path / "template", "post_gen", "CHECKS = ()")
     [path] = (broken / SERVICE.name).glob(name)
     text = path.read_text("utf-8")
     assert old in text, f"{name} does not say {old!r} any more"
