@@ -248,6 +248,17 @@ class ContextTests(SimpleTestCase):
             context.make_context.side_effect = ["third"]
             self.assertEqual(context.context_of(trust), "third")
 
+    def test_who_verifies_checks_the_host_name_too(self):
+        for trust, verify_mode, check_hostname in (
+            (context.SYSTEM, ssl.CERT_REQUIRED, True),
+            (context.Trust("optional"), ssl.CERT_OPTIONAL, True),
+            (context.Trust("none"), ssl.CERT_NONE, False),
+        ):
+            with self.subTest(trust=trust):
+                made = context.make_context(trust)
+                self.assertEqual(made.verify_mode, verify_mode)
+                self.assertIs(made.check_hostname, check_hostname)
+
     def test_none_weaker_than_tls_1_2(self):
         for trust in (context.SYSTEM, context.Trust("none", False)):
             self.assertEqual(context.make_context(trust).minimum_version, 0x0303)
