@@ -4,7 +4,6 @@ import itertools
 import json
 from pathlib import Path
 
-import pytest
 from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
 
@@ -63,6 +62,8 @@ def varied(values, shown=1):
 
     A tuple holds one value for each of several parameters.
     """
+    import pytest  # which the demo, whose bakes begin here, has not installed
+
     tuples = [value if isinstance(value, tuple) else (value,) for value in values]
     more = [pytest.param(*each, marks=pytest.mark.all) for each in tuples[shown:]]
     return [pytest.param(*each) for each in tuples[:shown]] + more

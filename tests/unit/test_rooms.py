@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 
 import pytest
@@ -84,6 +85,23 @@ def test_what_the_tests_share_does_not_import_tests(folder):
     assert files
     assert [path.name for path in files if "tests" in imports(path.read_text("utf-8"))] == []
     assert imports("from tests.live import conftest") == {"tests"}
+
+
+def demo_without(*modules):
+    """Start a Python that has none of these modules, and import the demo there."""
+    code = f"import sys; sys.modules |= dict.fromkeys({modules}); import script.demo"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_demo_imports_only_what_it_installs():
+    lines = (ROOT / "requirements-test.txt").read_text("utf-8").splitlines()
+    names = {re.split(r"[<>=]", line)[0] for line in lines if not line.startswith("#")}
+    # cookiecutter brings PyYAML, which goes by another name, and trustme cryptography.
+    others = {name.replace("-", "_") for name in names - {"cookiecutter", "trustme", "PyYAML"}}
+    assert {"pytest", "filelock"} < others
+    done = demo_without(*sorted(others))
+    assert done.returncode == 0, done.stderr
+    assert demo_without("trustme").returncode == 1
 
 
 # A private name of another package, asked for or overridden. `_meta` of Django, `_replace` of named
