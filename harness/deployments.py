@@ -154,18 +154,22 @@ class Deployment:
         self.project.settings = commands.first_environment()
         return commands
 
-    def start(self, url, *, port=None, command=None, **settings):
+    def start(self, url, *, port=None, command=None, tables=None, **settings):
         """`configure()`, migrate, and start everything as the target's files say.
 
         `port` is the web server's, by default a free one. `command` replaces the only command of a
-        target that has one. The service gets a `mailbox` and a `database` (a path). `browser()`
+        target that has one. `tables` is a migrated database to copy instead of migrating. The
+        service gets a `mailbox` and a `database` (a path). `browser()`
         opens its pages.
         """
         commands = self.configure(url, **settings)
         if command:
             (name,) = commands.start
             commands.start[name] = command
-        self.project.predeploy(commands)
+        if tables:
+            shutil.copy(tables, self._start / DATABASE)
+        else:
+            self.project.predeploy(commands)
         service = self.project.start(commands, port=port, logs=self._start / "logs")
         service.mailbox = Mailbox(self._start / "mail")
         service.database = self._start / DATABASE

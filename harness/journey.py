@@ -17,17 +17,20 @@ TASK = "authentication.email_utils.send_verification_email"
 WEB_THREADS = runpy.run_path(str(SERVICE / "gunicorn.conf.py"))["threads"]
 
 
-def take(name, deployment, stand_in, **options):
+def take(name, deployment, stand_in, tables, **options):
     """Take the journey of this name. Other `options` go to `deployment`."""
     provider, pinned = JOURNEYS[name]
-    run(deployment(provider, **options), stand_in, PINNED if pinned else {})
+    run(deployment(provider, **options), stand_in, tables, PINNED if pinned else {})
     tally("registrations", journeys=1, e_mails_followed=1)
 
 
-def run(place, stand_in, settings):
-    """Take one journey, from an empty Redis to a clean stop."""
+def run(place, stand_in, tables, settings):
+    """Take one journey, from an empty Redis and a migrated database to a clean stop."""
     settings = place.certificates.paths(settings)
-    with stand_in(place.row) as server, place.start(server.given_url, **settings) as service:
+    with (
+        stand_in(place.row) as server,
+        place.start(server.given_url, tables=tables, **settings) as service,
+    ):
         service.wait_for_status("/healthz", 200, 120)
         service.wait_for_status("/readyz", 200, 120)
         browser = service.browser()

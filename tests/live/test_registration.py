@@ -10,8 +10,8 @@ pytestmark = pytest.mark.live
 
 
 @pytest.mark.parametrize("name", journey.JOURNEYS)
-def test_registers_mails_verifies_and_logs_in(name, deployment, stand_in):
-    journey.take(name, deployment, stand_in)
+def test_registers_mails_verifies_and_logs_in(name, deployment, stand_in, tables):
+    journey.take(name, deployment, stand_in, tables)
 
 
 def test_no_row_is_forgotten():

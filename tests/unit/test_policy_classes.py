@@ -50,7 +50,7 @@ def unlike(found):
 
 def test_each_combination_has_the_policy_that_its_facts_say(found):
     assert problems(ROWS, found) == set()
-    proven(combinations_judged=len(found))
+    proven(TLS_policies_computed=len(found))
 
 
 def test_two_of_one_class_differ_in_nothing_that_a_handshake_depends_on(found):
