@@ -69,6 +69,13 @@ def varied(values, shown=1):
     return [pytest.param(*each) for each in tuples[:shown]] + more
 
 
+def each(step, values):
+    """Parameters for a test: every so many of the values, and with --all the others."""
+    values = list(values)
+    shown = values[::step]
+    return varied([*shown, *(value for value in values if value not in shown)], len(shown))
+
+
 def resolved(**answers):
     """Return the whole context that cookiecutter makes of the answers, derived values included."""
     check_keys(answers, CONTEXT)

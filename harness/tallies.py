@@ -116,8 +116,10 @@ class Printed:
     def __init__(self, gathered: Gathered | None) -> None:
         self.gathered = gathered
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        to_file()
+    def pytest_terminal_summary(self, terminalreporter: Any, config: Any) -> None:
+        # A process of pytest-xdist hands its numbers on, instead.
+        if not hasattr(config, "workeroutput"):
+            to_file()
         for section, lines in report(_sums, _slowest).items():
             terminalreporter.write_sep("=", section)
             for line in lines:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness.answers import QUESTIONS, SERVICE, check_keys, resolved
+from harness.answers import QUESTIONS, SERVICE, check_keys, each, resolved
 from harness.bakes import HEAD, by_command, in_process, leftovers, reasons_of, spoil
 from harness.cli import SECONDS, tree
 from harness.stated import check_project
@@ -236,13 +236,13 @@ def value_of(nasty, home):
     return NASTY[nasty].replace("ROOT", str(home.home.parent))
 
 
-@pytest.mark.parametrize("nasty", NASTY)
+@pytest.mark.parametrize("nasty", each(6, NASTY))
 def test_as_name_and_package_it_is_refused_or_baked_as_it_is(judge, home, nasty):
     value = value_of(nasty, home)
     judge({"project_name": value, "project_slug": value, "deploy_target": "procfile"})
 
 
-@pytest.mark.parametrize("nasty", list(NASTY)[::5])
+@pytest.mark.parametrize("nasty", each(6, list(NASTY)[::5]))
 def test_a_name_makes_a_package_that_works(judge, home, nasty):
     judge({"project_name": value_of(nasty, home)})
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from harness.answers import each
 from harness.cli import Home, tree
 from harness.machine import Moment, hook_frames, pages, small_disk
 from harness.processes import Failed, Program, wait_until
@@ -120,7 +121,7 @@ def test_a_process_that_is_held_goes_on_when_released(home, held, whole):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("moment", MOMENTS, ids=moment_id)
+@pytest.mark.parametrize("moment", each(4, [(moment,) for moment in MOMENTS]), ids=moment_id)
 def test_what_an_interrupted_bake_leaves_says_so(home, held, whole, moment, number):
     program, _, _ = held(moment)
     os.killpg(program.pid, number)  # As a terminal does, to cookiecutter and its hook.

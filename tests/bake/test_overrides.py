@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.answers import CONTEXT, QUESTIONS, check_keys, resolved
+from harness.answers import CONTEXT, QUESTIONS, check_keys, each, resolved
 from harness.bakes import REPLAY, in_process, leftovers, reasons_of, spoil
 from harness.cli import tree
 
@@ -412,7 +412,7 @@ TAKEN = {
 }
 
 
-@pytest.mark.parametrize("what", TAKEN)
+@pytest.mark.parametrize("what", each(4, TAKEN))
 def test_the_summary_shows_what_is_effective(run, what):
     way, effective = TAKEN[what]
     done = run(**way)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.answers import CONTEXT, QUESTIONS, ROOT, ROWS, check_keys, resolved
+from harness.answers import CONTEXT, QUESTIONS, ROOT, ROWS, check_keys, resolved, varied
 from harness.cli import SECONDS, Home, tree
 
 NAME = "cookiecutter-rediss"
@@ -199,7 +199,7 @@ def test_a_change_of_the_template_is_merged_with_the_owners(owner):
     owner.check_settled()
 
 
-@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("committed", varied([True, False]))
 def test_a_true_conflict_keeps_the_owners_text_and_is_shown(owner, committed):
     # Git cannot merge a file that it has never seen as it was generated.
     script = owner.project / DEV
@@ -230,6 +230,7 @@ def test_a_true_conflict_keeps_the_owners_text_and_is_shown(owner, committed):
         assert script.read_text() == ours
 
 
+@pytest.mark.all
 def test_a_first_commit_after_the_first_edit_is_enough_without_a_conflict(owner):
     shutil.rmtree(owner.project / ".git")
     owner.home.git(owner.project, "init", "--quiet")
@@ -259,7 +260,9 @@ def test_what_is_not_committed_is_not_touched(owner):
 FACTS = {"databases": 7, "max_connections": 77, "notes": "A note of the next release."}
 
 
-@pytest.mark.parametrize("flags", [[], ["--refresh-private-variables"]], ids=["plain", "refresh"])
+@pytest.mark.parametrize(
+    "flags", varied([[], ["--refresh-private-variables"]]), ids=["plain", "refresh"]
+)
 def test_a_changed_fact_arrives_with_every_update(owner, flags):
     settings = owner.project / "config" / "settings.py"
     replace(settings, "from pathlib import Path\n", "from pathlib import Path  # ours\n")
@@ -285,6 +288,7 @@ def test_a_changed_fact_arrives_with_every_update(owner, flags):
     owner.check_settled()
 
 
+@pytest.mark.all
 def test_facts_of_another_provider_change_nothing_but_the_record(owner):
     change_facts(owner.repository, "aiven", **FACTS)
     owner.release()
@@ -313,7 +317,7 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("answers", OTHERS, ids=lambda answers: "-".join(answers.values()))
+@pytest.mark.parametrize("answers", varied(OTHERS), ids=lambda answers: "-".join(answers.values()))
 def test_another_answer_gives_what_a_new_project_has(owner, baked, answers):
     done = owner.answer(**answers)
     assert (done.stdout, done.stderr) == (DONE, "")
@@ -408,6 +412,7 @@ def test_a_project_of_cookiecutter_is_linked_and_updated(owner):
     owner.check_settled()
 
 
+@pytest.mark.all
 def test_a_link_to_a_later_commit_misses_what_came_before_it(owner):
     linked(owner)
     assert owner.update().stdout.startswith("Nothing to do")

@@ -296,6 +296,7 @@ def test_a_check_out_by_git_for_windows_bakes_lf(template, baked, tmp_path, cure
         assert baked_files(home)["script/dev"].startswith(b"#!/usr/bin/env bash\r\n")
 
 
+@pytest.mark.all
 def test_every_file_is_text_with_lf(own_files, tmp_path):
     home = Home(tmp_path)
     copy = home.work / "copy"

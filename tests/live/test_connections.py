@@ -44,6 +44,7 @@ def budget_of(stack):
     return int(done.stdout)
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("results", varied([False, True]), ids=["results off", "results kept"])
 def test_a_service_under_load_stays_within_its_budget(stack, results):
     if results:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from harness import impostors, refusals
-from harness.answers import ROWS
+from harness.answers import ROWS, varied
 from harness.deployments import ONE_OF_EACH_TARGET
 from harness.edits import change
 from harness.impostors import (
@@ -37,9 +37,18 @@ RIGHT_SERVERS = "right servers by another name, pinned"
 
 
 def those_who_meet(kinds):
-    """Parameters for the services of harness/policy_classes.py, with each of these kinds."""
+    """Parameters for the services of harness/policy_classes.py, with each of these kinds.
+
+    `optional` differs from `required` in nothing that a client does (D-13).
+    """
     return [
-        pytest.param(strictness, provider, kind, id=f"{name}-{strictness}-{kind}")
+        pytest.param(
+            strictness,
+            provider,
+            kind,
+            id=f"{name}-{strictness}-{kind}",
+            marks=[pytest.mark.all] if strictness == "optional" else [],
+        )
         for name, strictness, provider, kind in refusals.met(kinds)
     ]
 
@@ -176,6 +185,7 @@ def test_a_weaker_service_would_be_caught(weakness, deployment, tables, tmp_path
         assert all(front.application_bytes for front in meeting.fronts.values())
 
 
+@pytest.mark.all
 def test_a_slower_service_would_be_caught(deployment, tables, tmp_path):
     """The time of `.delay()` counts from the request, not from its answer."""
     place = deployment("self_hosted").copy(tmp_path / "slower")
@@ -203,7 +213,7 @@ CLIENTS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["another CA", "public CA, another host"])
+@pytest.mark.parametrize("kind", varied(["another CA", "public CA, another host"]))
 @pytest.mark.parametrize("provider", ["upstash", "heroku"])
 def test_no_other_program_talks_to_it(provider, kind, deployment, impostor, certificates):
     place = deployment(provider)

@@ -347,6 +347,8 @@ BELIEVING = {
     f"{service}: {ANOTHER_CA}, {LENIENT}": Act(service, ANOTHER_CA, LENIENT, BY_KOMBU)
     for service in PROVIDERS
 }
+# Without --all: a refusal that only the pin brings about, and the proof that it can fail.
+SHOWN_ALWAYS = (f"pinned: {RIGHT_HOST}", f"pinned: {ANOTHER_CA}, {LENIENT}")
 ACTS = REFUSING | NOT_PINNED | SHOWN | WORKING | REPEATING | LOSING | BELIEVING
 
 
@@ -617,7 +619,17 @@ def outcomes(scene, outcomes_of):
 
 def scenes(names):
     """Parameters for tests of these scenes. pytest-xdist plays each scene in one process."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in names]
+    return [
+        pytest.param(
+            name,
+            marks=[
+                pytest.mark.xdist_group(name),
+                *([] if name in SHOWN_ALWAYS else [pytest.mark.all]),
+            ],
+            id=name,
+        )
+        for name in names
+    ]
 
 
 @pytest.mark.parametrize("scene", scenes(REFUSING))
@@ -708,6 +720,7 @@ def certificate_of_another(server, certificates):
     return certificates.impostor(server)
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("policy", ["not verified", "pinned"])
 def test_another_server_is_verified_by_the_systems_store_and_its_name(
     policy, deployment, redis_server, certificates, tmp_path

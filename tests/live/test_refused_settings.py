@@ -240,7 +240,7 @@ def refuses(done, name):
         assert not any(part[at : at + 4] in shown for at in range(len(part) - 3))
 
 
-@pytest.mark.parametrize("wrong", REFUSED)
+@pytest.mark.parametrize("wrong", varied(REFUSED, 24))
 def test_manage_py_refuses(wrong, environment):
     name, settings = REFUSED[wrong]
     done = environment(settings).manage("check")

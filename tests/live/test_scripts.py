@@ -13,7 +13,6 @@ import pexpect
 import psutil
 import pytest
 
-from harness.answers import varied
 from harness.browser import Browser
 from harness.deployments import ONE_OF_EACH_TARGET
 from harness.leftovers import descendants
@@ -44,7 +43,8 @@ def path_without(folder, *names):
     return str(folder)
 
 
-@pytest.mark.parametrize("name", varied(ONE_OF_EACH_TARGET))
+@pytest.mark.all
+@pytest.mark.parametrize("name", ONE_OF_EACH_TARGET)
 def test_the_projects_own_tests_pass(name, deployment, developers):
     project = developers(deployment(name).project)
     project.settings = TESTING
@@ -53,6 +53,7 @@ def test_the_projects_own_tests_pass(name, deployment, developers):
     assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE)[1]) > 30
 
 
+@pytest.mark.all
 def test_the_projects_own_tests_can_fail(deployment, developers, tmp_path):
     project = developers(deployment("self_hosted").copy(tmp_path).project)
     project.settings = TESTING

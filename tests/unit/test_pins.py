@@ -26,6 +26,9 @@ from harness.tallies import proven, tally
 
 SCRIPT = Path(handshakes.__file__)
 BOTH, VERSIONS = ("required", "optional"), ("TLSv1_2", "TLSv1_3")
+# Without --all, each pin meets each server once.
+ONCE = {"cert_reqs": ["required"], "versions": ["TLSv1_3"]}
+EACH_WAY = {"cert_reqs": list(BOTH), "versions": list(VERSIONS)}
 # One pin of each kind, for the handshakes over sockets.
 OVER_SOCKETS = (
     "root",
@@ -167,33 +170,42 @@ def world(tmp_path_factory):
     return World(tmp_path_factory.mktemp("pins"))
 
 
-def met_by(world, python):
-    """Return {what: Matrix} of all handshakes of one Python."""
+def met_by(world, asked, python):
+    """Return {what: Matrix} of all handshakes of one Python, each in every way that is `asked`."""
     every = list(world.pins)
     none = {"unpinned": {}, "pinned": world.pinned(["root"])["root"]}
-    ways = len(BOTH) * len(VERSIONS)
+    versions = asked["versions"]
+    ways = len(asked["cert_reqs"]) * len(versions)
     reports = {
-        "memory": world.run(python, world.pinned(every), world.servers),
+        "memory": world.run(python, world.pinned(every), world.servers, **asked),
         "sockets": world.run(
-            python, world.pinned(OVER_SOCKETS, as_text=True), world.servers, over="sockets"
+            python, world.pinned(OVER_SOCKETS, as_text=True), world.servers, over="sockets", **asked
         ),
-        "by name": world.run(python, world.by_name(), world.named),
-        "none": world.run(python, none, world.servers, over="sockets", cert_reqs=["none"]),
+        "by name": world.run(python, world.by_name(), world.named, **asked),
+        "none": world.run(
+            python, none, world.servers, over="sockets", cert_reqs=["none"], versions=versions
+        ),
     }
     everybody = {(trust, server): True for trust in none for server in world.servers}
     expected = {
         "memory": (world.expected(), ways),
         "sockets": (world.expected(OVER_SOCKETS), ways),
         "by name": (world.expected_by_name(), ways),
-        "none": (everybody, len(VERSIONS)),
+        "none": (everybody, len(versions)),
     }
     return {what: Matrix(report, *expected[what]) for what, report in reports.items()}
 
 
 @pytest.fixture(scope="module")
-def matrices_of(world):
+def asked(request):
+    """The ways in which a pin meets a server."""
+    return EACH_WAY if request.config.option.all else ONCE
+
+
+@pytest.fixture(scope="module")
+def matrices_of(world, asked):
     """matrices_of(python) -> what met_by() returns; each Python is asked once."""
-    return functools.cache(functools.partial(met_by, world))
+    return functools.cache(functools.partial(met_by, world, asked))
 
 
 @pytest.fixture
@@ -201,12 +213,18 @@ def matrices(matrices_of, version):
     return matrices_of(python_of(version))
 
 
+def ways_of(asked):
+    """The ways in words, for what is printed."""
+    versions = [version.replace("TLSv1_", "TLS 1.") for version in asked["versions"]]
+    return " x ".join(", ".join(each) for each in (asked["cert_reqs"], versions))
+
+
 # The matrix
 
 
 @EVERY_PYTHON
-def test_each_pin_accepts_its_own_servers_and_no_other(version, matrices, world):
-    size = f"{len(world.pins)} pins x {len(world.servers)} servers x {len(BOTH)} x TLS 1.2, 1.3"
+def test_each_pin_accepts_its_own_servers_and_no_other(version, matrices, world, asked):
+    size = f"{len(world.pins)} pins x {len(world.servers)} servers x {ways_of(asked)}"
     matrices["memory"].tally(f"in memory, {size}")
     assert matrices["memory"].wrong_accepted == []
     assert matrices["memory"].right_refused == []
@@ -214,20 +232,20 @@ def test_each_pin_accepts_its_own_servers_and_no_other(version, matrices, world)
 
 
 @EVERY_PYTHON
-def test_no_byte_reaches_a_server_that_is_refused(version, matrices, world):
-    size = f"{len(OVER_SOCKETS)} pins x {len(world.servers)} servers x {len(BOTH)} x TLS 1.2, 1.3"
+def test_no_byte_reaches_a_server_that_is_refused(version, matrices, world, asked):
+    size = f"{len(OVER_SOCKETS)} pins x {len(world.servers)} servers x {ways_of(asked)}"
     matrices["sockets"].tally(f"on sockets, {size}")
     assert matrices["sockets"].wrong_accepted == []
     assert matrices["sockets"].right_refused == []
     assert matrices["sockets"].report["bytes"] == 0
-    assert sum(matrices["sockets"].report["refusals"].values()) > 1000
+    assert sum(matrices["sockets"].report["refusals"].values()) > 500
 
 
 @EVERY_PYTHON
 def test_who_checks_the_name_believes_the_system_and_what_stands_beside_it(
-    version, matrices, world
+    version, matrices, world, asked
 ):
-    size = f"{len(world.extra)} policies x {len(world.named)} servers x {len(BOTH)} x TLS 1.2, 1.3"
+    size = f"{len(world.extra)} policies x {len(world.named)} servers x {ways_of(asked)}"
     matrices["by name"].tally(f"by host name, {size}")
     assert matrices["by name"].wrong_accepted == []
     assert matrices["by name"].right_refused == []
@@ -237,7 +255,7 @@ def test_who_checks_the_name_believes_the_system_and_what_stands_beside_it(
 @EVERY_PYTHON
 def test_without_verification_every_server_is_believed(version, matrices, world):
     """This also proves that each server would have taken what it was sent."""
-    size = f"2 policies x {len(world.servers)} servers x TLS 1.2, 1.3"
+    size = f"2 policies x {len(world.servers)} servers"
     matrices["none"].tally(f"not verified, {size}")
     assert matrices["none"].right_refused == []
     assert matrices["none"].report["refusals"] == {}
