@@ -133,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     in_place.prepare()
     pytest = ("pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/unit", *more)
+    if not options.coverage:  # It cannot look into the processes of pytest-xdist.
+        pytest += ("-n", "2", "--dist", "loadgroup")
     both = lanes(() if options.no_pytest else pytest, options.coverage)
     with ThreadPoolExecutor(len(both)) as pool:
         red = [name for names in pool.map(run_all, both) for name in names]

@@ -21,7 +21,7 @@ TIERS = ("unit", "bake", "live")
 WHOLE = "--all"
 CORES = os.cpu_count() or 1
 # A bake keeps a core busy. The live tests mostly wait.
-PROCESSES = {"bake": CORES, "live": 4 * CORES}
+PROCESSES = {"bake": CORES, "live": 3 * CORES}
 
 
 def chosen(arguments: list[str]) -> tuple[list[str], list[str]]:
