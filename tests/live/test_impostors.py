@@ -245,11 +245,11 @@ def test_no_other_program_talks_to_it(provider, kind, deployment, impostor, cert
     + [(provider, "public CA, another host") for provider in ONE_OF_EACH_TARGET],
 )
 def test_nothing_of_a_whole_deployment_talks_to_it(
-    provider, kind, deployment, impostor, certificates, running, tmp_path
+    provider, kind, deployment, impostor, certificates, running, tmp_path_factory
 ):
     """All programs run as the target starts them. Beat's first task is due at once here."""
     front, server = impostor(kind)
-    place = deployment(provider).copy(tmp_path / "busy")
+    place = deployment(provider).copy(tmp_path_factory.mktemp("busy"))
     change(
         place.project.path / "config" / "settings.py",
         {'"schedule": 120': '"schedule": 1'},
