@@ -87,6 +87,15 @@ def test_what_the_tests_share_does_not_import_tests(folder):
     assert imports("from tests.live import conftest") == {"tests"}
 
 
+def test_no_test_module_imports_another():
+    files = list((ROOT / "tests").rglob("*.py"))
+    modules = {path.stem for path in files} | {"tests"}
+    used = {path.name: imports(path.read_text("utf-8")) & modules for path in files}
+    assert len(files) > 50
+    assert {name: others for name, others in used.items() if others} == {}
+    assert imports("from tests.live.test_urls import ODD\nimport test_urls") & modules
+
+
 def demo_without(*modules):
     """Start a Python that has none of these modules, and import the demo there."""
     code = f"import sys; sys.modules |= dict.fromkeys({modules}); import script.demo"
