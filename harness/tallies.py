@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 PROVEN = "proven by this run"
@@ -67,13 +68,12 @@ def to_file() -> None:
             file.write(json.dumps(numbers) + "\n")
 
 
-def from_file() -> list[str]:
+def from_file(path: Path) -> list[str]:
     """The sum of the runs that wrote to the file, one line for each number."""
     total: Counter[str] = Counter()
-    if os.path.exists(os.environ[FILE]):
-        with open(os.environ[FILE], encoding="utf-8") as file:
-            for line in file:
-                total.update(json.loads(line))
+    if path.exists():
+        for line in path.read_text("utf-8").splitlines():
+            total.update(json.loads(line))
     return [f"{number:,} {name}" for name, number in total.items()]
 
 

@@ -28,6 +28,8 @@ def chosen(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Split a command line into the tiers that it names, by default all, and pytest's options."""
     count = next((n for n, word in enumerate(arguments) if word not in TIERS), len(arguments))
     named, options = arguments[:count], arguments[count:]
+    if options and not options[0].startswith("-"):
+        sys.exit(f"./script/test: {options[0]!r} is no tier and no path: see ./script/test --help")
     return [tier for tier in TIERS if tier in named] or list(TIERS), options
 
 
@@ -40,12 +42,13 @@ def command_of(tier: str, options: list[str]) -> list[str]:
     return ["pytest", "-q", "-rs", f"tests/{tier}", *side_by_side, *options]
 
 
-def run(tier: str, options: list[str]) -> bool:
-    """Run a tier, and return whether it is green."""
+def run(tier: str, options: list[str], proven: Path) -> bool:
+    """Run a tier, and return whether it is green. What it has proven goes to the file `proven`."""
     command = command_of(tier, options)
     print(f"\n{tier}: {' '.join(command)}", flush=True)
+    variables = os.environ | {tallies.FILE: str(proven)}
     started = time.monotonic()
-    green = subprocess.run(command).returncode == 0
+    green = subprocess.run(command, env=variables).returncode == 0
     print(f"{tier}: {'green' if green else 'RED'} ({time.monotonic() - started:.0f} s)", flush=True)
     return green
 
@@ -53,10 +56,10 @@ def run(tier: str, options: list[str]) -> bool:
 def main(arguments: list[str]) -> int:
     tiers, options = chosen(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ[tallies.FILE] = str(Path(folder, "proven"))
-        red = [tier for tier in tiers if not run(tier, options)]
+        proven = Path(folder, "proven")
+        red = [tier for tier in tiers if not run(tier, options, proven)]
         print("\nProven by these tests:")
-        print(*(f"  {line}" for line in tallies.from_file()), sep="\n")
+        print(*(f"  {line}" for line in tallies.from_file(proven)), sep="\n")
     if "live" in tiers and not redis_server.find_server():
         print("THE LIVE TESTS WERE SKIPPED for want of a redis-server with TLS: half a verdict.")
     if WHOLE not in options:

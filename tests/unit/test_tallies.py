@@ -42,7 +42,7 @@ pinned: 10 tried, 0 bytes
 """
 
 
-def printed(folder, *arguments, **environment):
+def printed(folder, *arguments, fails=False, **environment):
     """Run these tests with pytest; return the sections that it prints."""
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(TESTS)
@@ -54,7 +54,7 @@ def printed(folder, *arguments, **environment):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == bool(environment), done.stdout
+    assert done.returncode == fails, done.stdout
     return re.sub("=(=+) (.+) =(=+)", r"== \2 ==", done.stdout)
 
 
@@ -64,7 +64,7 @@ def test_one_process_or_several_print_the_same(arguments, tmp_path):
 
 
 def test_a_process_that_ended_without_its_numbers_is_told(tmp_path):
-    text = printed(tmp_path, "-n", "1", ENDS="1")
+    text = printed(tmp_path, "-n", "1", fails=True, ENDS="1")
     assert "\nMissing: the numbers of 1 processes that crashed.\n" in text
 
 
@@ -80,3 +80,12 @@ def test_the_slowest_come_first_and_what_was_proven_last():
 
 def test_nothing_is_printed_where_nothing_was_counted():
     assert tallies.report({}, {}) == {}
+
+
+def test_several_runs_add_up_in_a_file(tmp_path):
+    """Each process of pytest-xdist would else be counted twice."""
+    proven = tmp_path / "proven"
+    for arguments in (["-n", "2"], ["-n", "0"]):
+        printed(tmp_path, *arguments, **{tallies.FILE: str(proven)})
+    assert tallies.from_file(proven) == ["8 services started"]
+    assert tallies.from_file(tmp_path / "none") == []
