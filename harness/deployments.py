@@ -28,6 +28,11 @@ TARGETS = {
 ONE_OF_EACH_TARGET = ["render", "upstash", "self_hosted", "heroku"]
 
 
+def target_of(provider):
+    """Return the deploy target that this row is baked for."""
+    return TARGETS.get(provider, ROWS[provider]["reachable_from"][-1])
+
+
 class Certificates:
     """Every certificate of the session.
 
@@ -110,7 +115,7 @@ class Deployment:
         """
         self.provider = provider
         self.row = ROWS[provider]
-        self.target = TARGETS.get(provider, self.row["reachable_from"][-1])
+        self.target = target_of(provider)
         # Remote control is off where each command is billed.
         self.remote_control = not self.row["billed_per_command"]
         self.certificates = certificates

@@ -75,16 +75,27 @@ def page() -> str:
     return PAGE.format(table="\n".join(lines) + "\n", command=COMMAND)
 
 
-def read(top: Path) -> dict[str, File]:
-    """Return {path: File} of all below that Git does not ignore."""
+def below(top: Path) -> list[Path]:
+    """Return all files and folders below that Git does not ignore."""
     patterns = in_place.ignored_patterns()
+    return [
+        path
+        for path in sorted(top.rglob("*"))
+        if not any(
+            fnmatch.fnmatch(part, pattern)
+            for part in path.relative_to(top).parts
+            for pattern in patterns
+        )
+    ]
+
+
+def read(top: Path) -> dict[str, File]:
+    """Return {path: File} of all files below that Git does not ignore."""
     found = {}
-    for path in sorted(top.rglob("*")):
-        parts = path.relative_to(top).parts
-        ignored = any(fnmatch.fnmatch(part, pattern) for part in parts for pattern in patterns)
-        if path.is_file() and not ignored:
+    for path in below(top):
+        if path.is_file():
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
-            found["/".join(parts)] = File(path.read_bytes(), executable)
+            found[path.relative_to(top).as_posix()] = File(path.read_bytes(), executable)
     return found
 
 
@@ -117,8 +128,8 @@ def write(right: dict[str, File], top: Path) -> None:
     """Make the folder hold these files, and no others but those that Git ignores."""
     for name in read(top).keys() - right.keys():
         (top / name).unlink()
-    for folder in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
+    for folder in reversed(below(top)):
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
             folder.rmdir()
     for name, file in right.items():
         path = top / name

@@ -1,8 +1,8 @@
 """Check the service where it stands, unrendered, and run tests/unit: the tier `unit`.
 
-It needs .venv-service, which script/test makes. Exit status 1 when a step is red. `--no-pytest`
-leaves out tests/unit. `--coverage` measures both, and is red below the floor that pyproject.toml
-has; `--all` does so, too. Other arguments go to pytest.
+It needs .venv-service, as script/test makes and prepares it. Exit status 1 when a step is red.
+`--no-pytest` leaves out tests/unit. `--coverage` measures both, and is red below the floor that
+pyproject.toml has; `--all` does so, too. Other arguments go to pytest.
 """
 
 import argparse
@@ -26,6 +26,9 @@ NO_DATABASE = {"DATABASE_URL": "sqlite://:memory:"}
 COVERED = ROOT / "harness" / "inside" / "covered.py"
 MEASURED = {lane: ROOT / f".coverage.{lane}" for lane in ("service", "template")}
 
+# Pytest's exit status when no test was selected, as by a -k that is meant for another tier.
+NONE_SELECTED = 5
+
 _printing = threading.Lock()
 
 
@@ -38,6 +41,7 @@ class Step:
     folder: Path = ROOT
     variables: dict[str, str] = field(default_factory=dict)
     shown: bool = False
+    right: tuple[int, ...] = (0,)  # exit statuses
 
     def run(self) -> bool:
         """Whether it is green. What it printed is shown when it is red, or if it is `shown`."""
@@ -52,7 +56,7 @@ class Step:
             text=True,
             errors="replace",
         )
-        green = done.returncode == 0
+        green = done.returncode in self.right
         seconds = time.monotonic() - started
         with _printing:
             print(f"{'green' if green else 'RED':5} {seconds:5.1f} s  {self.name}", flush=True)
@@ -109,7 +113,10 @@ def lanes(pytest: tuple[str, ...], coverage: bool) -> list[list[Step]]:
         Step("ruff format", ("ruff", "format", "--check", ".")),
         Step("mypy", ("mypy",)),
     ]
-    return [service, [*template, *([Step("tests/unit", pytest)] if pytest else [])]]
+    return [
+        service,
+        [*template, *([Step("tests/unit", pytest, right=(0, NONE_SELECTED))] if pytest else [])],
+    ]
 
 
 def run_all(lane: list[Step]) -> list[str]:
@@ -119,7 +126,7 @@ def run_all(lane: list[Step]) -> list[str]:
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Return our own options, and those of pytest."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--no-pytest", action="store_true", help="leave out tests/unit")
     parser.add_argument("--coverage", action="store_true", help="measure it, and judge the floor")
     options, more = parser.parse_known_args(arguments)
@@ -131,7 +138,6 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
 def main(arguments: list[str] | None = None) -> int:
     options, more = parse(arguments)
     started = time.monotonic()
-    in_place.prepare()
     pytest = ("pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/unit", *more)
     if not options.coverage:  # It cannot look into the processes of pytest-xdist.
         pytest += ("-n", "2", "--dist", "loadgroup")

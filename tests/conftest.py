@@ -34,7 +34,7 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests marked `all`, which vary what another test has shown already."""
+    """Leave out the tests marked `all`: slow ones, and what varies another test."""
     if config.option.all:
         return
     left_out = [item for item in items if item.get_closest_marker("all")]

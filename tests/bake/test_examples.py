@@ -85,10 +85,13 @@ def test_what_starting_an_example_leaves_there_is_no_difference_and_stays(commit
         path = committed / "render" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("x")
+    (committed / "render/.venv/include").mkdir()
+    (committed / "render/link").symlink_to(committed / "render/.venv/include")
     assert examples.main(["--check"]) == 0
     (committed / SCRIPT).unlink()
     assert examples.main([]) == 0
-    assert (committed / "render/.env").exists() and (committed / "render/.venv").exists()
+    assert (committed / "render/.env").exists() and (committed / "render/link").is_symlink()
+    assert (committed / "render/.venv/include").is_dir()
 
 
 @pytest.mark.parametrize("folder", examples.EXAMPLES)

@@ -484,7 +484,7 @@ def test_a_file_that_its_reader_refuses_is_named(provider, what, edited):
 
 
 @pytest.mark.parametrize("provider", varied(ONE_OF_EACH_TARGET))
-def test_all_of_the_services_own_tests_pass_after_legitimate_edits(provider, edited):
+def test_the_services_tests_of_its_files_pass_after_many_legitimate_edits(provider, edited):
     edits = {
         SERVER: [FLOWER, conf("[program:django]", "[program:web]"), grace(400)],
         RENDER: [*LONGER, service(*CACHE), CRON, style(sort_keys=False)],

@@ -6,7 +6,8 @@ from collections import defaultdict
 import pytest
 
 from harness import policy_classes, refusals
-from harness.answers import CONTEXT, ONE_AT_A_TIME, PRODUCT, ROWS, SERVICE, resolved
+from harness.answers import CONTEXT, ONE_AT_A_TIME, PRODUCT, ROWS, SERVICE, TARGETS, resolved
+from harness.deployments import target_of
 from harness.edits import change
 from harness.policy_classes import CLASSES, STRICT, class_of
 from harness.rendered_policies import Stores, derived, name_of, policies, rendered_defaults
@@ -91,7 +92,14 @@ def test_who_meets_bad_servers_is_of_the_class(name, found):
             and (each.provider, each.strictness) == (provider, strictness)
         }
         assert met == {name}
-        assert answer in (strictness, "recommended")
+        # The answer that this row is baked with gives that strictness, or a pin will.
+        rendered = resolved(redis_provider=provider, cert_strictness=answer)["__cert_reqs"]
+        assert rendered == strictness or policy_classes.pinned_itself(ROWS[provider])
+
+
+def test_those_who_meet_bad_servers_have_every_target():
+    met = {provider for each in CLASSES.values() for provider in each.met_by.values()}
+    assert {target_of(provider) for provider in met} == set(TARGETS)
 
 
 def test_every_class_that_verifies_meets_them_with_both_answers():
