@@ -83,15 +83,20 @@ def own_values(answers: dict) -> dict:
     """Return what the template's cookiecutter.json holds, or nothing where it is not found.
 
     cruft does not say where the template is. cookiecutter says it as the user has typed it. That
-    may be relative to a folder which it does not name, unless the output goes there, too.
+    may be relative to the folder that the user was in, which a shell names in PWD.
     """
-    if "_repo_dir" in answers:
-        folder = os.path.join(answers["_output_dir"], answers["_repo_dir"])
+    if "_repo_dir" not in answers:
+        return {}
+    for folder in (os.environ.get("PWD", ""), answers["_output_dir"]):
+        path = os.path.join(folder, answers["_repo_dir"], "cookiecutter.json")
         try:
-            with open(os.path.join(folder, "cookiecutter.json"), encoding="utf-8") as file:
-                return json.load(file)
+            with open(path, encoding="utf-8") as file:
+                own = json.load(file)
         except (OSError, ValueError):
-            print(f"Not compared with cookiecutter.json: it is not in {folder!r}.", file=sys.stderr)
+            continue
+        if "_redis_providers" in own:
+            return own
+    print(f"Not compared with cookiecutter.json: it is not at {path!r}.", file=sys.stderr)
     return {}
 
 

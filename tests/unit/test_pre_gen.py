@@ -410,10 +410,15 @@ def test_a_hook_is_python_of_3_10_of_which_jinja_sees_the_end_only(name):
     ]
 
 
-def test_cookiecutter_json_is_found_where_the_template_is(pre_gen, tmp_path, capsys):
+def test_cookiecutter_json_is_found_where_the_template_is(pre_gen, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("PWD", raising=False)
     place = {"_repo_dir": str(ROOT), "_output_dir": str(tmp_path)}
     assert pre_gen.own_values(place) == CONTEXT
     place = {"_repo_dir": ROOT.name, "_output_dir": str(ROOT.parent)}
+    assert pre_gen.own_values(place) == CONTEXT
+    # The output goes elsewhere, and the shell says where the user is.
+    place = {"_repo_dir": f"./{ROOT.name}", "_output_dir": str(tmp_path)}
+    monkeypatch.setenv("PWD", str(ROOT.parent))
     assert pre_gen.own_values(place) == CONTEXT
     assert capsys.readouterr().err == ""
 
@@ -423,12 +428,13 @@ def test_cruft_does_not_say_where_the_template_is(pre_gen, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("text", [None, "", "no JSON"])
-def test_a_template_that_is_not_found_from_the_output_is_named(pre_gen, tmp_path, capsys, text):
+@pytest.mark.parametrize("text", [None, "", "no JSON", '{"_redis": "of another template"}'])
+def test_a_template_that_is_not_found_is_named(pre_gen, tmp_path, capsys, monkeypatch, text):
+    monkeypatch.setenv("PWD", str(tmp_path))
     if text is not None:
         (tmp_path / "cookiecutter.json").write_text(text)
     assert pre_gen.own_values({"_repo_dir": ".", "_output_dir": str(tmp_path)}) == {}
-    assert capsys.readouterr().err.startswith("Not compared with cookiecutter.json: it is not in ")
+    assert capsys.readouterr().err.startswith("Not compared with cookiecutter.json: it is not at ")
 
 
 # Through real bakes
