@@ -164,10 +164,6 @@ def in_time(cert):
     return cert.days[0] < 0 < cert.days[1]
 
 
-def signed_itself(cert):
-    return cert.by is None and cert.signed_by is cert.key
-
-
 def is_pin(cert):
     """Return whether it is a server's certificate or a root, which names and signs itself."""
     return not cert.ca or (cert.issuer.subject == cert.subject and cert.signed_by is cert.key)
