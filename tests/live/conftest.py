@@ -59,7 +59,8 @@ def deployment(tmp_path_factory, certificates, venv):
     def deployment(provider, strictness="recommended", python=sys.executable):
         key = provider, strictness, python
         if key not in made:
-            folder = tmp_path_factory.mktemp(f"{provider}-{strictness}")
+            # A short name: the path of supervisord's socket has a limit of about 100 characters.
+            folder = tmp_path_factory.mktemp("of")
             made[key] = Deployment(provider, folder, certificates, venv(python), strictness)
         return made[key]
 
