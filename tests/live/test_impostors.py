@@ -241,8 +241,11 @@ def test_no_other_program_talks_to_it(provider, kind, deployment, impostor, cert
 
 @pytest.mark.parametrize(
     ("provider", "kind"),
-    [("self_hosted", "another CA")]
-    + [(provider, "public CA, another host") for provider in ONE_OF_EACH_TARGET],
+    varied(
+        [("self_hosted", "another CA")]
+        + [(provider, "public CA, another host") for provider in ONE_OF_EACH_TARGET],
+        2,
+    ),
 )
 def test_nothing_of_a_whole_deployment_talks_to_it(
     provider, kind, deployment, impostor, certificates, running, tmp_path_factory
