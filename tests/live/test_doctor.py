@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from harness.answers import SERVICE
+from harness.answers import SERVICE, each
 from harness.certificates import Authority, self_signed
 from harness.deployments import PASSWORD
 from harness.processes import Failed, Program, free_port, wait_until
@@ -555,7 +555,7 @@ def place(deployment, tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", each(2, CASES))
 def test_names_the_cause(name, place, certificates):
     case = CASES[name]
     with contextlib.ExitStack() as stack:

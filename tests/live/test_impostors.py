@@ -101,7 +101,7 @@ def believing(deployment):
     return deployment(CLASSES["not_verified"].met_by["none"], "recommended")
 
 
-@pytest.mark.parametrize("kind", WRONG_CERTIFICATE)
+@pytest.mark.parametrize("kind", varied(WRONG_CERTIFICATE, 2))
 def test_without_verification_every_certificate_is_believed_and_it_says_so(kind, believing, tables):
     """This also proves that the zeros above are counted."""
     with Meeting(believing, [kind], "none", tables, only=["worker"]) as meeting:
@@ -114,7 +114,7 @@ def test_without_verification_every_certificate_is_believed_and_it_says_so(kind,
         assert UNVERIFIED in probes["handshake"]["seen"]
 
 
-@pytest.mark.parametrize("kind", NO_SECURE_CONNECTION)
+@pytest.mark.parametrize("kind", varied(NO_SECURE_CONNECTION))
 def test_without_verification_it_still_wants_tls(kind, believing, tables):
     with Meeting(believing, [kind], "none", tables, only=["worker"]) as meeting:
         failed = meeting.problems(Encounter.believed)

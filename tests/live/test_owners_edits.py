@@ -455,7 +455,7 @@ def test_an_edit_that_would_change_nothing_is_an_error(edited):
             edit(place)
 
 
-@pytest.mark.parametrize(("provider", "what"), varied(EDITS, 2))
+@pytest.mark.parametrize(("provider", "what"), varied(EDITS))
 def test_a_legitimate_edit_is_not_remarked_on(provider, what, edited):
     place = edited(provider, LEGITIMATE[provider][what])
     failed, printed = own_tests(place)
