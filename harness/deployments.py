@@ -78,6 +78,18 @@ class Certificates:
         raise ValueError(kind)
 
 
+def made_once(path, make):
+    """Call `make` unless another process of the run has made what is at `path`, to its end.
+
+    Who comes meanwhile waits. What was left unfinished is made again.
+    """
+    finished = path.with_name(f"{path.name}.finished")
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if not finished.exists():
+            make()
+            finished.touch()
+
+
 class Venv:
     """One virtual environment for all projects with the same locked requirements.
 

@@ -26,7 +26,7 @@ NO_DATABASE = {"DATABASE_URL": "sqlite://:memory:"}
 COVERED = ROOT / "harness" / "inside" / "covered.py"
 MEASURED = {lane: ROOT / f".coverage.{lane}" for lane in ("service", "template")}
 
-# Pytest's exit status when no test was selected, as by a -k that is meant for another tier.
+# Pytest's exit status when no test was selected.
 NONE_SELECTED = 5
 
 _printing = threading.Lock()
@@ -94,16 +94,31 @@ def verdict_of_coverage(folder: Path = ROOT) -> list[Step]:
     ]
 
 
-def lanes(pytest: tuple[str, ...], coverage: bool) -> list[list[Step]]:
+def right_statuses(options: list[str]) -> tuple[int, ...]:
+    """The exit statuses of a green pytest. A choice among tests may be meant for another tier."""
+    chooses = any(option.startswith(("-k", "-m")) for option in options)
+    return (0, NONE_SELECTED) if chooses else (0,)
+
+
+def of_the_template(options: list[str], coverage: bool) -> Step:
+    """The step that runs tests/unit, with these options of pytest."""
+    command = ("pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/unit", *options)
+    if coverage:  # It cannot look into the processes of pytest-xdist.
+        command = ("coverage", *measured("template", "hooks,script"), "-m", *command)
+    else:
+        command += ("-n", "2", "--dist", "loadgroup")
+    return Step("tests/unit", command, right=right_statuses(options))
+
+
+def lanes(last: list[Step], coverage: bool) -> list[list[Step]]:
     """The steps of each lane, one after the other; the lanes run side by side.
 
-    `pytest` is the command for the template's own unit tests; without it, they are left out.
+    `last` are further steps of the template's lane.
     """
     migrations = ("manage.py", "makemigrations", "--check", "--dry-run")
     tests: tuple[str, ...] = ("manage.py", "test")
     if coverage:
         tests = (str(COVERED), coverages_folder(), *measured("service", "."), *tests)
-        pytest = ("coverage", *measured("template", "hooks,script"), "-m", *pytest)
     service = [
         of_the_service("migrations", *migrations, **NO_DATABASE),
         of_the_service("the service's own tests", *tests),
@@ -113,10 +128,7 @@ def lanes(pytest: tuple[str, ...], coverage: bool) -> list[list[Step]]:
         Step("ruff format", ("ruff", "format", "--check", ".")),
         Step("mypy", ("mypy",)),
     ]
-    return [
-        service,
-        [*template, *([Step("tests/unit", pytest, right=(0, NONE_SELECTED))] if pytest else [])],
-    ]
+    return [service, template + last]
 
 
 def run_all(lane: list[Step]) -> list[str]:
@@ -138,10 +150,8 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
 def main(arguments: list[str] | None = None) -> int:
     options, more = parse(arguments)
     started = time.monotonic()
-    pytest = ("pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/unit", *more)
-    if not options.coverage:  # It cannot look into the processes of pytest-xdist.
-        pytest += ("-n", "2", "--dist", "loadgroup")
-    both = lanes(() if options.no_pytest else pytest, options.coverage)
+    last = [] if options.no_pytest else [of_the_template(more, options.coverage)]
+    both = lanes(last, options.coverage)
     with ThreadPoolExecutor(len(both)) as pool:
         red = [name for names in pool.map(run_all, both) for name in names]
     if options.coverage:

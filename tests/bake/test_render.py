@@ -21,7 +21,6 @@ from harness.answers import (
     ONE_AT_A_TIME,
     PRODUCT,
     PROVIDERS,
-    ROOT,
     ROWS,
     SERVICE,
     TARGETS,
@@ -848,32 +847,6 @@ def test_the_derived_slug_is_well_formed_and_never_empty(pre_gen, name, slug):
 
 
 # The template itself
-
-
-def test_every_python_file_parses_before_it_is_rendered():
-    paths = list(SERVICE.rglob("*.py"))
-    assert len(paths) > 30
-    for path in (*paths, *ROOT.glob("hooks/*.py")):
-        ast.parse(path.read_text("utf-8"), str(path))
-
-
-def test_jinja_in_python_stands_inside_string_literals():
-    for path in SERVICE.rglob("*.py"):
-        text = path.read_text("utf-8")
-        strings = [
-            node.value
-            for node in ast.walk(ast.parse(text))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        ]
-        assert "{%" not in text, path
-        assert text.count("{{") == sum(value.count("{{") for value in strings), path
-
-
-def test_ruff_finds_nothing_in_the_template():
-    for command in (["check"], ["format", "--check"]):
-        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "--quiet", "."]
-        done = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_conditions_stand_in_file_names_and_never_in_folder_names():

@@ -7,10 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from harness import pythons
-from harness.deployments import PASSWORD, Certificates, Deployment, Venv
+from harness.deployments import PASSWORD, Certificates, Deployment, Venv, made_once
 from harness.leftovers import nothing_left_in
 from harness.redis_server import INSTALL, RedisServer, find_server
 from harness.service import Project
@@ -70,15 +69,15 @@ def deployment(tmp_path_factory, certificates, venv):
 @pytest.fixture(scope="session")
 def tables(server_program, deployment, shared_folder):
     """A migrated database to copy, because all services have the same tables; made once a run."""
-    made, unfinished = shared_folder / "tables.sqlite3", shared_folder / "unfinished.sqlite3"
-    with FileLock(shared_folder / "tables.lock"):
-        if not made.exists():
-            place = deployment("self_hosted")
-            url = "rediss://localhost:6379/0"
-            commands = place.configure(url, DATABASE_URL=f"sqlite:///{unfinished}")
-            place.project.predeploy(commands)
-            unfinished.rename(made)
-    return made
+    path = shared_folder / "tables.sqlite3"
+
+    def make():
+        place = deployment("self_hosted")
+        url = "rediss://localhost:6379/0"
+        place.project.predeploy(place.configure(url, DATABASE_URL=f"sqlite:///{path}"))
+
+    made_once(path, make)
+    return path
 
 
 @pytest.fixture(scope="session", params=pythons.OTHERS)
@@ -154,11 +153,13 @@ def developers(shared_folder):
 
     def developers(project):
         other = Project(project.path, project.settings, venv=venv, host=project.host)
-        with FileLock(shared_folder / "developers.lock"):
-            if not venv.exists():
-                other.make_venv()
-                install = [str(other.python), "-m", "pip", "install", "--quiet", "--require-hashes"]
-                other.must([*install, "-r", "requirements-dev.txt"], other.machine(), seconds=900)
+
+        def make():
+            other.make_venv()
+            install = [str(other.python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+            other.must([*install, "-r", "requirements-dev.txt"], other.machine(), seconds=900)
+
+        made_once(venv, make)
         return other
 
     return developers

@@ -13,7 +13,7 @@ from harness.certificates import Authority
 from harness.deployments import Venv
 from harness.processes import wait_until
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("connections")]
+pytestmark = pytest.mark.xdist_group("connections")
 LOOK = 5  # Seconds under load, without and with `celery inspect`.
 ROOM = 2  # The connections of the budget that the service itself does not hold.
 MOST = 12  # The budget of a service without results, in connections.

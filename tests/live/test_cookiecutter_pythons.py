@@ -12,7 +12,7 @@ from harness.machine import Moment, hook_frames
 from harness.processes import Failed, Program, run
 from harness.pythons import RUNNING, SUPPORTED, find
 
-pytestmark = [pytest.mark.live, pytest.mark.all]
+pytestmark = pytest.mark.all
 # A service needs Python 3.11, but cookiecutter does not.
 OTHERS = [version for version in ("3.10", *SUPPORTED) if version != RUNNING]
 SECONDS = 300

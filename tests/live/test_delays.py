@@ -8,11 +8,12 @@ import pytest
 
 from harness.asking import INSIDE
 from harness.deployments import PASSWORD
+from harness.edits import change
 from harness.outages import OUTAGES
 from harness.processes import Failed
 from harness.tallies import slowest
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("delays")]
+pytestmark = pytest.mark.xdist_group("delays")
 LINE = "threads = 4\n"
 THREADS = 16
 PROMISE = 8  # Seconds, printed at the end of the run.
@@ -45,10 +46,7 @@ def wait_for(sender, line):
 def waited(server_program, deployment, certificates, tmp_path_factory):
     """{outage: [(seconds, error), ...] of all threads}. All outages happen at the same time."""
     place = deployment("self_hosted").copy(tmp_path_factory.mktemp("threads"))
-    conf = place.project.path / "gunicorn.conf.py"
-    text = conf.read_text()
-    assert text.count(LINE) == 1
-    conf.write_text(text.replace(LINE, f"threads = {THREADS}\n"))
+    change(place.project.path / "gunicorn.conf.py", {LINE: f"threads = {THREADS}\n"})
     place.configure("rediss://localhost:6379/0")
     with ExitStack() as stack:
         outages = {

@@ -14,7 +14,7 @@ from harness.leftovers import at_work_in
 from harness.processes import Program, run
 from harness.service import Project
 
-pytestmark = [pytest.mark.live, pytest.mark.all, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.all, pytest.mark.xdist_group("demo")]
 NOT_COPIED = (".git", ".venv*", ".demo", "__pycache__", ".*_cache")
 PROOFS = (
     r"separate process: +the task ran in \d+, child of the Celery worker \d+, under supervise \d+",

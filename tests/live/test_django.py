@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from harness import in_place, pythons
 from harness.service import Project, bake
 
-pytestmark = [pytest.mark.live, pytest.mark.all]
+pytestmark = pytest.mark.all
 
 DJANGO = "6.1"
 # That Django needs Python 3.12.

@@ -21,11 +21,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from harness.answers import SERVICE, each
 from harness.certificates import Authority, self_signed
 from harness.deployments import PASSWORD
+from harness.edits import change
 from harness.processes import Failed, Program, free_port, wait_until
 from harness.redis_server import INSTALL, RedisServer, find_server
 from harness.service import Service
 
-pytestmark = pytest.mark.live
 KNOWN = runpy.run_path(str(SERVICE / "redis_connection" / "hints.py"))
 # Each alternative of a pattern stands by itself.
 CAUSES = {part: hint.text for hint in KNOWN["HINTS"] for part in hint.pattern.split("|")}
@@ -639,10 +639,7 @@ def test_a_network_that_leads_nowhere(step, code, place):
 
 
 def change_settings(project, old, new):
-    path = project.path / "config" / "settings.py"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
+    change(project.path / "config" / "settings.py", {old: new})
 
 
 # Behind the server: workers, queues and beat

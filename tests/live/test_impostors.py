@@ -32,7 +32,6 @@ from harness.refusals import KINDS, NO_SECURE_CONNECTION, WRONG_CERTIFICATE
 from harness.tallies import proven, slowest, tally
 from harness.tls_front import only_tls_1_1
 
-pytestmark = pytest.mark.live
 RIGHT_SERVERS = "right servers by another name, pinned"
 
 

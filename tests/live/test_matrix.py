@@ -9,21 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.answers import PRODUCT, ROWS, effective, refused, row_id, varied
+from harness.answers import ONE_AT_A_TIME, PRODUCT, ROWS, effective, refused, row_id, varied
 from harness.asking import report_of
 from harness.commands import BEAT, GUNICORN, WORKER
 from harness.service import OUTSIDE_NAME, Project, commands_of
 from harness.tallies import proven
 
-pytestmark = pytest.mark.live
 ACCEPTED = {row_id(answers): answers for answers in PRODUCT if not refused(answers)}
 DEFAULTS = PRODUCT[0]
-# Each choice once, beside the defaults.
-CHOICES = {
-    name: answers
-    for name, answers in ACCEPTED.items()
-    if sum(answers[key] != DEFAULTS[key] for key in DEFAULTS) <= 1
-}
+CHOICES = {row_id(DEFAULTS | answers): DEFAULTS | answers for answers in ONE_AT_A_TIME}
 COMBINATIONS = [
     pytest.param(CHOICES, id="each choice once"),
     pytest.param(ACCEPTED, id="every combination", marks=pytest.mark.all),

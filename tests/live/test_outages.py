@@ -4,9 +4,6 @@ import contextlib
 import sqlite3
 import time
 
-import pytest
-
-pytestmark = pytest.mark.live
 ADDRESS = "ada@example.com"
 SWEPT_AFTER = 60  # Seconds. A mail that comes sooner came through the queue, not from the sweep.
 WAITING = r"Cannot connect to rediss://.*Connection refused"

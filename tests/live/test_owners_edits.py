@@ -15,7 +15,6 @@ import yaml
 from harness.answers import varied
 from harness.deployments import ONE_OF_EACH_TARGET
 
-pytestmark = pytest.mark.live
 RENDER, SERVICES, SERVER, PROCFILE = (
     ONE_OF_EACH_TARGET  # The providers for which services are baked.
 )

@@ -10,7 +10,6 @@ import pytest
 from harness.asking import ANSWERED, EVERY_PYTHON, ask, python_of, report_of
 from harness.certificates import Authority, self_signed
 
-pytestmark = pytest.mark.live
 PINNED = {"REDIS_CERT_REQS": "required"}
 HEROKUS_NAME = "ec2-1-2-3-4.compute-1.amazonaws.com"
 

@@ -7,9 +7,9 @@ import pytest
 
 from harness.asking import report_of
 from harness.deployments import PASSWORD
+from harness.edits import change
 from harness.processes import Failed
 
-pytestmark = pytest.mark.live
 CLIENTS = {"broker, written", "broker, read", "broker, awaited"}
 CLIENTS |= {"results", "doctor", "/readyz", "redis-py"}
 
@@ -131,10 +131,7 @@ def test_a_client_with_other_options_would_be_seen(client, deployment, server, t
 
 def changed(place, file, old, new):
     """Return a copy of the deployment with one line of that file changed."""
-    path = place.project.path / "config" / file
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+    change(place.project.path / "config" / file, {old: new})
     return place
 
 

@@ -13,7 +13,6 @@ from harness.asking import ANSWERED, EVERY_PYTHON, ask, python_of
 from harness.processes import free_port, run
 from harness.redis_server import RedisServer
 
-pytestmark = pytest.mark.live
 SERVER = "SERVER=DNS:redis.example.com"
 PLACE = "/etc/redis/"
 OPTIONAL = [("tls-auth-clients yes", "tls-auth-clients no")]

@@ -16,10 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
-from filelock import FileLock
 
 from harness.browser import Browser, Mailbox
-from harness.deployments import PASSWORD
+from harness.deployments import PASSWORD, made_once
 from harness.edits import change
 from harness.impostors import SECRET, START, impostor_url, listing
 from harness.processes import Failed, Program, free_port, wait_until
@@ -28,7 +27,6 @@ from harness.service import OUTSIDE_NAME, Project, Service
 from harness.tallies import proven, tally
 from harness.tls_front import TLSFront
 
-pytestmark = pytest.mark.live
 AT_ONCE = 9  # Most of the time is spent waiting.
 DEADLINE = 60  # Seconds. A refused inspect tries for 6, and all scenes of this file run at once.
 
@@ -559,17 +557,19 @@ def beside(deployment, shared_folder):
     """A virtual environment with the packages of the service and of the programs beside it."""
     venv, locked = shared_folder / "beside", shared_folder / "beside.txt"
     project = Project(deployment(PROVIDERS["host checked"]).project.path, venv=venv)
-    with FileLock(shared_folder / "beside.lock"):
-        if not venv.exists():
-            project.make_venv()
-            # pip wants hashes for all packages or for none. The extra ones must not change the
-            # service's.
-            for command in (
-                "pip install --quiet --require-hashes -r requirements.txt",
-                f"pip freeze --quiet > {locked}",
-                f"pip install --quiet -c {locked} flower channels channels_redis",
-            ):
-                project.must(command, project.machine(), seconds=900)
+
+    def make():
+        project.make_venv()
+        # pip wants hashes for all packages or for none. The extra ones must not change the
+        # service's.
+        for command in (
+            "pip install --quiet --require-hashes -r requirements.txt",
+            f"pip freeze --quiet > {locked}",
+            f"pip install --quiet -c {locked} flower channels channels_redis",
+        ):
+            project.must(command, project.machine(), seconds=900)
+
+    made_once(venv, make)
     return venv
 
 

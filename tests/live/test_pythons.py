@@ -8,7 +8,6 @@ from harness.processes import run
 from harness.pythons import OTHERS, RUNNING, SUPPORTED, find, others
 from harness.refusals import KINDS, refused
 
-pytestmark = pytest.mark.live
 # An owner's CA and a pinned certificate, which Python 3.13 reads more strictly.
 NAMES = ["self_hosted", "heroku_pinned"]
 

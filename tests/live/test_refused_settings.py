@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives import serialization
 from harness.answers import varied
 from harness.processes import free_port
 
-pytestmark = pytest.mark.live
 # A password that somebody typed without percent-encoding. No part of it may be shown.
 PARTS = ("Zq7xK9vw", "Bn1YmTj5", "Hd3RsLp8")
 RAW = "/".join(PARTS)

@@ -8,7 +8,6 @@ from harness.deployments import ONE_OF_EACH_TARGET
 from harness.policy_classes import CLASSES, class_of
 from harness.stand_ins import NOT_LIVE_TESTED
 
-pytestmark = pytest.mark.live
 # By default one row for each deploy target, and a pinned one: together they have every TLS policy.
 SHOWN = [*ONE_OF_EACH_TARGET, "heroku_pinned"]
 NAMES = varied([*SHOWN, *(name for name in journey.JOURNEYS if name not in SHOWN)], len(SHOWN))

@@ -21,7 +21,7 @@ from harness.redis_server import RedisServer
 from harness.service import Project, Service, bake
 
 # One process of pytest-xdist, since the tests of script/dev share one installed project.
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("scripts")]
+pytestmark = pytest.mark.xdist_group("scripts")
 TESTING = {"DEBUG": "true", "LOG_LEVEL": "ERROR"}
 REDIS = ("redis-server", "valkey-server", "redis-check-rdb")  # which may be a name of the first
 OWN_URL = r"^REDIS_URL=redis://127\.0\.0\.1:(16[4-8]\d\d)/0$"  # in .env

@@ -13,8 +13,6 @@ from harness.processes import Failed, wait_until
 from harness.redis_server import RedisServer
 from harness.stand_ins import IDLE_SCALE
 
-pytestmark = pytest.mark.live
-
 
 def ask(url, context, *lines):
     """Send lines to a server, over TLS if there is a `context`; return what it answers."""

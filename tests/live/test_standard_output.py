@@ -14,7 +14,6 @@ from harness.processes import free_port, wait_until
 from harness.service import Service
 from harness.standard_outputs import KINDS, StandardOutput
 
-pytestmark = pytest.mark.live
 URL = "rediss://redis.example.com:6379"  # that nobody connects to
 SUPERVISE = "python -m operations.supervise -c supervisord.conf"
 PLAIN = "supervisord -c supervisord.conf"

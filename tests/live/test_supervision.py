@@ -18,7 +18,6 @@ from harness.answers import varied
 from harness.processes import wait_until
 from harness.service import bake
 
-pytestmark = pytest.mark.live
 NAP = """
     import time
 

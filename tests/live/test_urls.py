@@ -10,7 +10,6 @@ from harness.asking import ANSWERED, ask, report_of
 from harness.deployments import PASSWORD
 from harness.tallies import tally
 
-pytestmark = pytest.mark.live
 SEED = "1"
 ODD = "p/w#?@:%+;$,[ü]&=!"
 

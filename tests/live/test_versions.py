@@ -17,7 +17,7 @@ from harness.processes import Failed
 from harness.service import Project, bake
 
 # The two environments are made once, in one process of pytest-xdist.
-pytestmark = [pytest.mark.live, pytest.mark.all, pytest.mark.xdist_group("versions")]
+pytestmark = [pytest.mark.all, pytest.mark.xdist_group("versions")]
 TESTS = "python manage.py test tests.test_connection tests.test_transport"
 DEVELOPMENT = {"DEBUG": "true"}
 AGES = ("oldest", "newest")

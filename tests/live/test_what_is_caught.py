@@ -18,7 +18,7 @@ from harness.answers import ROOT, SERVICE
 from harness.edits import change
 from script.in_place import of_the_service
 
-pytestmark = [pytest.mark.live, pytest.mark.all]
+pytestmark = pytest.mark.all
 NOT_COPIED = (".git", ".demo", ".venv*", ".*_cache", "__pycache__", "build", "*.egg-info")
 
 

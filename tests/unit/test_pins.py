@@ -19,6 +19,7 @@ import pytest
 from harness import pin_chains
 from harness.answers import SERVICE
 from harness.asking import EVERY_PYTHON, python_of
+from harness.edits import change
 from harness.inside import handshakes
 from harness.pin_chains import HOST, text_of
 from harness.processes import Failed
@@ -101,11 +102,9 @@ class World:
         for file in (SERVICE / "redis_connection").glob("*.py"):
             shutil.copy(file, package / "redis_connection")
         path = package / "redis_connection" / "context.py"
-        text = path.read_text()
-        for old, new in dict(changes).items():
-            assert text.count(old) == 1, f"{path.name} has changed: {old}"
-            text = text.replace(old, new)
-        path.write_text(text + added)
+        change(path, dict(changes))
+        with path.open("a") as file:
+            file.write(added)
         return package
 
     def pinned(self, names, as_text=False):

@@ -1,8 +1,12 @@
-"""pytest-xdist keeps tests of one group in one process, which makes what they share once."""
+"""Processes of one run: tests of a group stay in one, and what all share is made once."""
 
 import re
 import subprocess
 import sys
+
+import pytest
+
+from harness.deployments import made_once
 
 TESTS = """
 import pytest
@@ -25,3 +29,17 @@ def test_a_group_stays_in_one_process(tmp_path):
     processes = re.findall(r"^\[(gw\d)\] .* PASSED", done.stdout, re.MULTILINE)
     assert len(processes) == 6
     assert len(set(processes)) == 1
+
+
+def test_what_was_left_unfinished_is_made_again(tmp_path):
+    path, made = tmp_path / "venv", []
+
+    def fail():
+        path.mkdir()
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError):
+        made_once(path, fail)
+    for _ in range(2):
+        made_once(path, lambda: made.append(path))
+    assert made == [path]

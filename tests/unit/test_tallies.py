@@ -83,7 +83,7 @@ def test_nothing_is_printed_where_nothing_was_counted():
 
 
 def test_several_runs_add_up_in_a_file(tmp_path):
-    """Each process of pytest-xdist would else be counted twice."""
+    """A process of pytest-xdist leaves the file to the first one, or it would count twice."""
     proven = tmp_path / "proven"
     for arguments in (["-n", "2"], ["-n", "0"]):
         printed(tmp_path, *arguments, **{tallies.FILE: str(proven)})

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from harness.answers import ROOT
-from script import tiers
+from script import in_place, tiers
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,13 @@ def test_a_red_tier_makes_the_whole_red_and_the_others_run(only, capfd):
     assert "live: green" in said
     assert said.endswith("bake, live: RED: bake\n")
     assert tiers.main(["live"]) == 0
+
+
+@pytest.mark.parametrize(("line", "status"), [("live", 1), ("live -k nothing", 0), ("live -x", 1)])
+def test_a_tier_without_tests_is_green_only_where_the_line_chooses(line, status, only, monkeypatch):
+    none_selected = ["sh", "-c", f"exit {in_place.NONE_SELECTED}"]
+    monkeypatch.setattr(tiers, "command_of", lambda tier, options: none_selected)
+    assert tiers.main(line.split()) == status
 
 
 @pytest.mark.parametrize(

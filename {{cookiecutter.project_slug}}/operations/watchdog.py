@@ -65,11 +65,11 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         while True:
             time.sleep(LOOK_INTERVAL)
-            try:
-                self.look()
-            except Exception:
-                # Whatever the error is, the thread must go on: nobody would notice if it ended.
-                logger.exception("the watchdog could not look at its worker")
+            # Each look has a thread of its own, so that an error ends this look alone, and Python
+            # prints its traceback. If the watchdog itself ended, nobody would notice.
+            look = threading.Thread(target=self.look, name="watchdog's look", daemon=True)
+            look.start()
+            look.join()
 
     def look(self) -> None:
         """Look at this process and, if the worker has been idle for long, at its queues."""

@@ -159,11 +159,14 @@ class WatchdogTests(TestCase):
             self.assertFalse(self.watch(3600))
 
     def test_an_error_that_nobody_thought_of_does_not_end_the_watchdog(self):
-        looks = mock.patch.object(self.dog, "look", side_effect=[KeyError("odd"), SystemExit])
-        sleep = mock.patch.object(watchdog.time, "sleep")
-        with looks, sleep, self.assertLogs(watchdog.logger) as logs, self.assertRaises(SystemExit):
+        looks = mock.patch.object(self.dog, "look", side_effect=[KeyError("odd"), None])
+        sleep = mock.patch.object(watchdog.time, "sleep", side_effect=[None, None, SystemExit])
+        printed = mock.patch.object(watchdog.threading, "excepthook")
+        with looks as look, sleep, printed as excepthook, self.assertRaises(SystemExit):
             self.dog.run()
-        self.assertIn("KeyError: 'odd'", logs.output[0])
+        self.assertEqual(look.call_count, 2)
+        (call,) = excepthook.call_args_list
+        self.assertEqual(str(call.args[0].exc_value), "'odd'")
 
 
 class PutAsideTests(TestCase):

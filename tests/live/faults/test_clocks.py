@@ -9,7 +9,6 @@ import pytest
 from harness.postgres import INSTALL as POSTGRES
 from harness.postgres import Postgres, find_programs
 
-pytestmark = pytest.mark.live
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 INSTALL = "NOT TESTED: no libfaketime: apt-get install libfaketime"
 SWEPT = 3 * 60  # seconds

@@ -5,7 +5,6 @@ import pytest
 from harness.processes import wait_until
 from harness.smtp_sink import SMTPSink
 
-pytestmark = pytest.mark.live
 AFTER_READY = 3 * 30  # seconds
 
 

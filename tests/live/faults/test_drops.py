@@ -8,8 +8,6 @@ from harness.faults.stage import CONSUMES_AGAIN
 from harness.private_network import drop_connections, private_network
 from harness.processes import wait_until
 
-pytestmark = pytest.mark.live
-
 
 @pytest.mark.parametrize(
     "busy", [True, pytest.param(False, marks=pytest.mark.all)], ids=["busy", "idle"]

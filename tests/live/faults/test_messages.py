@@ -8,7 +8,6 @@ import pytest
 
 from harness.processes import Failed, wait_until
 
-pytestmark = pytest.mark.live
 TABLE = "operations_putasidemessage"
 
 

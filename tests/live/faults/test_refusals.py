@@ -11,7 +11,6 @@ from harness.faults.stage import CONSUMES_AGAIN
 from harness.forwarder import Forwarder
 from harness.processes import free_port, wait_until
 
-pytestmark = pytest.mark.live
 REFUSALS = [
     refusing.memory_full,
     refusing.read_only_replica,

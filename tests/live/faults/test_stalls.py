@@ -8,7 +8,6 @@ from harness.answers import varied
 from harness.faults.stage import stalled
 from harness.processes import wait_until
 
-pytestmark = pytest.mark.live
 STALLS = {
     "8 s, busy": ([8], 2, True),
     "15 s, busy": ([15], 2, True),

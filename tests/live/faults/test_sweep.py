@@ -7,7 +7,6 @@ import pytest
 from harness.processes import wait_until
 from harness.smtp_sink import SMTPSink
 
-pytestmark = pytest.mark.live
 NOBODY = "nobody.example"  # The mail server refuses every address there.
 SWEPT = 90  # seconds; three times what the copy's housekeeping leaves between two sweeps
 # Promises of 20 minutes ago whose tasks are lost, so that only a sweep finds them.

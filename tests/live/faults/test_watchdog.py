@@ -9,7 +9,6 @@ from harness.answers import varied
 from harness.faults.stage import CONSUMES_AGAIN
 from harness.processes import wait_until
 
-pytestmark = pytest.mark.live
 PATIENCE = 8  # seconds, of the copy's watchdog
 BOOT = 60  # seconds until a worker that was started again is there, at worst
 TASK = 3 * PATIENCE
