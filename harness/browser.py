@@ -28,6 +28,12 @@ class Page:
         return parser.found
 
 
+    def errors(self):
+        """Return what the page's form refuses, in the page's words."""
+        lists = re.findall(r'<ul class="errorlist.*?</ul>', self.text, re.DOTALL)
+        return " ".join(re.sub(r"<[^>]+>", " ", " ".join(lists)).split())
+
+
 class _HiddenInputs(HTMLParser):
     def __init__(self):
         super().__init__()
