@@ -27,7 +27,6 @@ class Page:
         parser.feed(self.text)
         return parser.found
 
-
     def errors(self):
         """Return what the page's form refuses, in the page's words."""
         lists = re.findall(r'<ul class="errorlist.*?</ul>', self.text, re.DOTALL)

@@ -221,7 +221,8 @@ def show(stack):
 
     with step("Registering a user over HTTP and waiting for the e-mail"):
         browser = Browser(port, project.host, https=False)
-        # A password of 16 hexadecimal digits has no letter once in 1,500 times, and Django refuses it.
+        # Of 16 hexadecimal digits none is a letter once in 1,500 times, and Django refuses such a
+        # password.
         account, address, words = "ada", "ada@example.com", secrets.token_urlsafe(16)
         page = browser.register(account, address, words)
         if not page.url.startswith("/accounts/login/"):
