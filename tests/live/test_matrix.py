@@ -167,7 +167,7 @@ REPORTED = {
         SETTINGS,
         "fly-*.upstash.io",
         "",
-        "exit status 2: REDIS_URL is plain redis:// to the public host",
+        "exit status 2: REDIS_URL is plain redis:// to ",
     ),
 }
 

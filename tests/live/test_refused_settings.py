@@ -158,7 +158,7 @@ WORDS = {
     "database too high": "0 to 15",
     "database is a word": "number of a database: end it in /0",
     "query": "would win over REDIS_CERT_REQS",
-    "plain and public": "public host redis.example.com",
+    "plain and public": "to redis.example.com, which is not known to be private",
     "CA is not there, with a space": "REDIS_CA_CERTS (no such ca.pem) cannot be read: No such file",
     "CA is a folder": "it is not a file. Give the path of a PEM file, or its text.",
     "CA is empty": "empty.pem) holds no certificate",
