@@ -145,7 +145,7 @@ class Mailbox:
 
     @property
     def url(self):
-        """The folder's EMAIL_URL, with four slashes: django-environ drops the path's first one."""
+        """The folder's EMAIL_URL, with four slashes: an absolute path begins with the fourth."""
         return f"filemail:///{self.folder}"
 
     def messages(self, to=None):

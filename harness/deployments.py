@@ -211,7 +211,11 @@ class Deployment:
         commands = commands_of(self.project, self.target, given)
         # These are not in render.yaml: the platform adds them, or whoever deploys types them in.
         for environment in commands.environment.values():
-            for name in ("SSL_CERT_FILE", "RENDER_EXTERNAL_HOSTNAME", *settings):
+            for name in ("SSL_CERT_FILE", *settings):
                 if given.get(name) is not None:
                     environment[name] = given[name]
+        if "RENDER_EXTERNAL_HOSTNAME" in given:
+            # Render gives it to web services only.
+            web = commands.first_environment()
+            web["RENDER_EXTERNAL_HOSTNAME"] = given["RENDER_EXTERNAL_HOSTNAME"]
         return commands

@@ -2,11 +2,18 @@
 
 It is found in the folder in which gunicorn starts. Elsewhere, give its path by `--config`.
 
-The port is PORT and the number of processes is WEB_CONCURRENCY. gunicorn takes both from the
-environment before it reads this file, and ends with a traceback if one is not a number.
+The port is PORT, and the number of processes is WEB_CONCURRENCY. gunicorn takes the latter from the
+environment before it reads this file, and ends with a traceback if it is empty or not a number.
 
 All other settings: https://gunicorn.org/reference/settings/
 """
+
+import os
+
+# gunicorn would end in words of its own at a PORT that is empty or not a number. Here an empty one
+# counts as not set, and settings.py refuses any other, before the port is opened.
+port = os.environ.get("PORT", "").strip()
+bind = f"0.0.0.0:{port}" if port.isdecimal() else "127.0.0.1:8000"
 
 # Each thread of a process answers one request at a time. settings.py reads this number from here:
 # the service counts its connections to Redis with it.

@@ -611,6 +611,9 @@ def broken_rules(text, answers):
     if answers["deploy_target"] == "render_services":
         right = [("web", GUNICORN, mailing), ("worker", ALONE + WORKER, mailing)]
         right += [("worker", BEAT, needed)]
+        # Only the web gets a host name from Render, and only the web needs one.
+        no_host = {"ALLOWED_HOSTS": {"value": "localhost"}}
+        right = [right[0], *((kind, line, given | no_host) for kind, line, given in right[1:])]
     kinds, commands, sources = zip(*right, strict=True)
     rest = [None] * (len(right) - 1)
     shared = [{"key": "SECRET_KEY", "generateValue": True}]

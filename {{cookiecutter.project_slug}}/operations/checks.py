@@ -10,12 +10,36 @@ from typing import Any
 
 from celery import Celery, Task, current_app
 from django.conf import settings
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.checks import CheckMessage, Tags, Warning, register
 
 from redis_connection import hints
 from redis_connection.transport import SHARED_CONNECTIONS
+from redis_connection.url import is_private
 
-CONSOLE_BACKEND = "django.core.mail.backends.console.EmailBackend"
+# What becomes of e-mails that are not sent. Whoever names a folder wants them there.
+NOT_SENT = {
+    "django.core.mail.backends.console.EmailBackend": "written to the log",
+    "django.core.mail.backends.locmem.EmailBackend": "kept in memory",
+    "django.core.mail.backends.dummy.EmailBackend": "thrown away",
+}
+# A key of random characters has more than these. The shortest that is used, Render's 44 of base64,
+# has some 32 different ones, and one of 44 hexadecimal digits has 12 or more.
+SHORTEST_KEY = 44
+FEWEST_DIFFERENT = 9
+# Words of keys that were made to be replaced.
+PLACEHOLDERS = (
+    "insecure",
+    "only-for-development",
+    "secret-key",
+    "secretkey",
+    "placeholder",
+    "changeme",
+    "change-me",
+    "change-this",
+    "replace-me",
+    "your-secret",
+)
 # Seconds; what kombu's Redis transport takes where no visibility_timeout is set.
 DEFAULT_VISIBILITY_TIMEOUT = 3600
 # Connections left for a doctor or `celery inspect`, which would otherwise be refused at the limit.
@@ -32,6 +56,9 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         *check_redis_allows_all_connections(),
         *check_database_is_a_server(),
         *check_tasks_end_within_their_claim(),
+        *check_secret_key_is_random(),
+        *check_database_is_verified(),
+        *check_static_files_are_collected(),
     ]
 
 
@@ -55,9 +82,10 @@ def check_plaintext_is_not_allowed() -> Iterator[CheckMessage]:
 
 
 def check_email_is_sent() -> Iterator[CheckMessage]:
-    if settings.EMAIL_BACKEND == CONSOLE_BACKEND:
+    place = NOT_SENT.get(settings.EMAIL_BACKEND)
+    if place:
         yield Warning(
-            "EMAIL_URL is not set: e-mails are written to the log instead of being sent.",
+            f"EMAIL_URL names no mail server: e-mails are {place} instead of being sent.",
             hint=f"Set EMAIL_URL, as in {settings.SMTP}, and DEFAULT_FROM_EMAIL.",
             id="operations.W003",
         )
@@ -137,3 +165,59 @@ def ends_within(visibility: int, task: Task) -> bool:
     hard_limit = task.time_limit or visibility  # without a limit it may run as long as that
     retry_delay = task.default_retry_delay or 0
     return soft_limit < hard_limit < visibility and retry_delay < visibility
+
+
+def check_secret_key_is_random() -> Iterator[CheckMessage]:
+    """Judge it in place of Django's W009, which refuses the keys that Render generates (D-45)."""
+    if is_weak_key(settings.SECRET_KEY):
+        yield Warning(
+            "SECRET_KEY is short, or not random: who guesses it can log in as anybody.",
+            hint="Set what `python -c 'import secrets; print(secrets.token_urlsafe(50))'` prints.",
+            id="operations.W011",
+        )
+
+
+def is_weak_key(key: str) -> bool:
+    """Tell whether a key is too short, repeats a few characters, or was made to be replaced."""
+    words = key.lower().replace("_", "-").replace(" ", "-")
+    return (
+        len(key) < SHORTEST_KEY
+        or len(set(key)) < FEWEST_DIFFERENT
+        # Whatever repeats itself is found in its own double, before the end of the first half.
+        or key in (key + key)[1:-1]
+        or any(word in words for word in PLACEHOLDERS)
+    )
+
+
+def check_database_is_verified() -> Iterator[CheckMessage]:
+    """Warn of a public database server that anybody on the path can stand in for."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"] != "django.db.backends.postgresql":
+        return
+    options = database.get("OPTIONS", {})
+    sslmode = options.get("sslmode") or os.environ.get("PGSSLMODE", "")
+    places = [database.get("HOST"), options.get("host"), options.get("hostaddr")]
+    hosts = [host for place in places if place for host in place.split(",")]
+    unknown = [host for host in hosts if not host.startswith("/") and not is_private(host)]
+    if unknown and sslmode not in ("verify-full", "verify-ca"):
+        yield Warning(
+            f"DATABASE_URL leads to {unknown[0]}, which is not known to be private, and does not"
+            " verify its certificate: who is on the path can read the password and all data.",
+            hint=(
+                "Add ?sslmode=verify-full&sslrootcert=system, or the path of your provider's CA in"
+                " place of `system`. Where the platform sets the URL, set PGSSLMODE and"
+                " PGSSLROOTCERT."
+            ),
+            id="operations.W012",
+        )
+
+
+def check_static_files_are_collected() -> Iterator[CheckMessage]:
+    """Warn if a page with a style sheet, as those of the admin, would answer 500."""
+    manifest = getattr(staticfiles_storage, "manifest_name", None)
+    if manifest and not staticfiles_storage.exists(manifest):
+        yield Warning(
+            "The static files are not collected: the admin answers 500.",
+            hint="Run `python manage.py collectstatic --noinput` when the service is built.",
+            id="operations.W013",
+        )

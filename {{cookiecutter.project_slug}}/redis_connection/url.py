@@ -56,8 +56,19 @@ PRIVATE_NETWORKS = [
     )
 ]
 # Names that only a private network has. The public DNS knows none of their last labels.
-PRIVATE_DOMAINS = (".internal", ".local", ".localhost", ".svc", ".flycast")
-PRIVATE_DOMAINS += (".lan", ".home", ".home.arpa", ".corp", ".intranet", ".private")
+PRIVATE_DOMAINS = (
+    ".internal",
+    ".local",
+    ".localhost",
+    ".svc",
+    ".flycast",
+    ".lan",
+    ".home",
+    ".home.arpa",
+    ".corp",
+    ".intranet",
+    ".private",
+)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 import os
 import ssl
 from pathlib import Path
-
-import environ
+from urllib.parse import urlsplit
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -48,10 +47,27 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": environ.Env.db_url_config(os.environ["DATABASE_URL"])}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Django's advice where "database is locked" is seen: docs, "SQLite notes".
-    DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
+url = urlsplit(os.environ["DATABASE_URL"])
+if url.scheme == "sqlite":
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": url.path.removeprefix("/"),
+            # Django's advice where "database is locked" is seen: docs, "SQLite notes".
+            "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+        }
+    }
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": url.path.removeprefix("/"),
+            "USER": url.username,
+            "PASSWORD": url.password or "",
+            "HOST": url.hostname,
+            "PORT": url.port or "",
+        }
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 TIME_ZONE = "UTC"

@@ -8,17 +8,19 @@ import io
 import os
 import re
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from dotenv.parser import parse_stream
 
-from redis_connection.errors import InvalidSettings
+from redis_connection.errors import InvalidSetting, InvalidSettings
 from redis_connection.policy import Policy, read_policy
 
 TRUE = ("true", "1", "yes", "on")
 FALSE = ("false", "0", "no", "off")
+
+T = TypeVar("T")
 
 # Stands in for a policy that was refused, until `exit_if_wrong()` ends the process.
 NO_POLICY = Policy("redis://localhost:6379/0")
@@ -83,7 +85,12 @@ class Environment:
             raise SystemExit(2)
 
     def text(self, name: str, default: str = "") -> str:
-        return self.values.get(name, default).strip()
+        """The value, which is refused if it has the quotes that `docker run --env-file` keeps."""
+        given = self.values.get(name, default).strip()
+        if len(given) > 1 and given[0] == given[-1] and given[0] in "\"'":
+            self.refuse(f"{name} begins and ends with a quote: remove the quotes around the value.")
+            return given[1:-1].strip()
+        return given
 
     def list(self, name: str) -> list[str]:
         """The items of a list that is separated by commas."""
@@ -106,26 +113,32 @@ class Environment:
             given = self.defaults.get(name, default)
         return given in TRUE
 
-    def integer(self, name: str, default: str = "0", *, minimum: int = 0) -> int:
+    def integer(
+        self, name: str, default: str = "0", *, minimum: int = 0, maximum: int = 999_999_999
+    ) -> int:
         given = self.text(name, default)
-        if re.fullmatch("[0-9]{1,9}", given) and int(given) >= minimum:
+        if re.fullmatch("[0-9]{1,9}", given) and minimum <= int(given) <= maximum:
             return int(given)
-        self.refuse(
-            f"{name} is not a whole number of at least {minimum}, with at most 9 digits: give one."
-        )
+        self.refuse(f"{name} is not a whole number from {minimum} to {maximum}: give one.")
         usual = self.defaults.get(name, default)
         return max(minimum, int(usual)) if usual.isdecimal() else minimum
 
-    def url(self, name: str, default: str, parse: Callable[[str], dict], form: str) -> dict:
-        """What `parse` makes of the URL in the variable. `form` is an example of a right one."""
+    def parsed(self, name: str, read: Callable[[str, str], T], default: T) -> T:
+        """What `read` makes of the name and the value of the variable, if it is set."""
+        given = self.text(name)
         try:
-            with warnings.catch_warnings():
-                # django-environ warns of a port that is not a number, and goes on without it.
-                warnings.simplefilter("error")
-                return parse(self.text(name, default))
-        except Exception:  # whatever the parser raises would quote the URL
-            self.refuse(f"{name} cannot be read: write {form}, with the password percent-encoded.")
-            return parse(default)
+            return read(name, given) if given else default
+        except InvalidSetting as error:
+            self.refuse(str(error))
+            return default
+
+    def all_parsed(self, name: str, read: Callable[[str, str], T]) -> Iterable[T]:
+        """What `read` makes of the name and each item of a list that is separated by commas."""
+        for item in self.list(name):
+            try:
+                yield read(name, item)
+            except InvalidSetting as error:
+                self.refuse(str(error))
 
     def redis_policy(self, name: str, *, production: bool) -> Policy:
         """The Redis URL in the variable, with the TLS policy of REDIS_CERT_REQS and its neighbours.
@@ -151,7 +164,7 @@ class Environment:
 
     def pem(self, name: str) -> str:
         """The path or text of a PEM file. `docker run --env-file` keeps the quotes around it."""
-        return self.text(name).strip("\"'")
+        return self.values.get(name, "").strip().strip("\"'")
 
 
 def variables_in(text: str) -> list[tuple[str | None, str | None, int]]:

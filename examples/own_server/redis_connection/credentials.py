@@ -60,7 +60,7 @@ def read_certificates(variable: str, given: str) -> PEMFile:
         pem.certificates_in(file.text)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=file.text)
     except (ssl.SSLError, ValueError) as error:
-        raise unusable(str(file), error) from None
+        raise unusable(str(file), error, file) from None
     return file
 
 
@@ -81,7 +81,7 @@ def read_client_certificate(certificate: str, key: str) -> tuple[PEMFile, PEMFil
             raise InvalidSetting(
                 f"{keyfile} is not the key of {certfile}: give the two of one pair."
             ) from None
-        raise unusable(f"{certfile} with {keyfile}", error) from None
+        raise unusable(f"{certfile} with {keyfile}", error, certfile, keyfile) from None
     return certfile, keyfile
 
 
@@ -102,8 +102,13 @@ def read(variable: str, given: str, wanted: re.Pattern[str], kind: str) -> PEMFi
     return file
 
 
-def unusable(what: str, error: Exception) -> InvalidSetting:
-    """The refusal of a file, with OpenSSL's reason. No part of the file is shown."""
+def unusable(what: str, error: Exception, *files: PEMFile) -> InvalidSetting:
+    """The refusal of files, with OpenSSL's reason. No part of a file is shown."""
+    for file in files:
+        if len(file.text.strip().splitlines()) == 1:
+            return InvalidSetting(
+                f"{file} has lost its line ends: keep them, or write \\n in place of each."
+            )
     reason = getattr(error, "reason", None) or "damaged PEM"
     words = reason.lower().replace("_", " ")
     return InvalidSetting(f"{what} cannot be used ({words}): copy it again, whole.")

@@ -50,7 +50,7 @@ class Policy:
 
     @property
     def private(self) -> bool:
-        """Whether the name or address of the host is a private one."""
+        """Whether the name or address of the host is known to be a private one."""
         return is_private(self.host)
 
     @property
@@ -165,7 +165,7 @@ def read_policy(
     """The policy of the URL in the variable `variable`, judged before anything connects.
 
     The other values are those of REDIS_CERT_REQS and its neighbours. `plaintext_hosts` has patterns
-    of the public hosts that may be reached without TLS; None allows all of them, for development.
+    of the hosts that may be reached without TLS; None allows all of them, for development.
 
     Raises InvalidSettings, with one sentence for each variable that cannot work or is too weak.
     """
@@ -209,8 +209,8 @@ def check_encryption(variable: str, url: RedisURL, plaintext_hosts: list[str]) -
         if pattern.lower() == "true" or fnmatch(url.host, pattern.lower()):
             return
     raise InvalidSetting(
-        f"{variable} is plain redis:// to the public host {url.host}: anyone on the path reads the"
-        " password. Use rediss://, or name the host in REDIS_ALLOW_PLAINTEXT."
+        f"{variable} is plain redis:// to {url.host}, which is not known to be private: anyone on"
+        " the path reads the password. Use rediss://, or name the host in REDIS_ALLOW_PLAINTEXT."
     )
 
 

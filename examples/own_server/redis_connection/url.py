@@ -15,6 +15,20 @@ SCHEMES = {
     "valkeys": "rediss",
 }
 
+# What people write who mean something else than one server of Redis, and what that is.
+NOT_SUPPORTED = {
+    re.compile(r"unix:|(redis|valkey)s?\+(socket|unix):", re.IGNORECASE): "Unix sockets are",
+    re.compile(r"((redis|valkey)s?\+)?sentinels?:", re.IGNORECASE): "Sentinel is",
+    re.compile(r"(redis|valkey)s?\+cluster:", re.IGNORECASE): "Redis clusters are",
+    # The schemes and names that Celery takes for CELERY_RESULT_BACKEND.
+    re.compile(
+        r"(django-db|django-cache|rpc|cache|cache\+\w+|db\+[\w+]+|database|disabled|file"
+        r"|mongodb|mongodb\+srv|elasticsearch|cassandra|couchbase|couchdb|cosmosdbsql|consul"
+        r"|dynamodb|azureblockblob|arangodb|s3|gs)(:|$)",
+        re.IGNORECASE,
+    ): "other stores of results are",
+}
+
 # A host name or an address, in ASCII and in small letters, as urlsplit gives it. Some resolvers
 # read other Unicode characters as a dot, so `evil\u3002com` would pass for a private name and lead
 # to a public host.
@@ -33,13 +47,28 @@ PRIVATE_NETWORKS = [
     for block in (
         "127.0.0.0/8",
         "10.0.0.0/8",
+        "169.254.0.0/16",
         "172.16.0.0/12",
         "192.168.0.0/16",
         "::1",
         "fc00::/7",
+        "fe80::/10",
     )
 ]
-PRIVATE_DOMAINS = (".internal", ".local", ".flycast")
+# Names that only a private network has. The public DNS knows none of their last labels.
+PRIVATE_DOMAINS = (
+    ".internal",
+    ".local",
+    ".localhost",
+    ".svc",
+    ".flycast",
+    ".lan",
+    ".home",
+    ".home.arpa",
+    ".corp",
+    ".intranet",
+    ".private",
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +118,16 @@ def split_scheme(variable: str, given: str) -> tuple[str, str]:
     scheme, separator, rest = given.partition("://")
     if separator and scheme.lower() in SCHEMES:
         return SCHEMES[scheme.lower()], rest
-    cure = "copy the URL for Redis clients again" if separator else "put one before it"
+    for pattern, what in NOT_SUPPORTED.items():
+        if pattern.match(given):
+            raise InvalidSetting(
+                f"{variable} cannot be used, {what} not supported: give the redis:// or rediss://"
+                " URL of one Redis server."
+            )
+    if re.search(r"\s", scheme):
+        cure = "give the URL alone"
+    else:
+        cure = "copy the URL for Redis clients again" if separator else "put one before it"
     raise InvalidSetting(
         f"{variable} does not start with redis:// or rediss:// (valkey:// and valkeys:// work"
         f" too): {cure}."
@@ -162,7 +200,11 @@ def check_options(variable: str, url: RedisURL, cert_reqs: str) -> None:
 
 
 def is_private(host: str) -> bool:
-    """Whether the name or address is a private one. Nothing is looked up."""
+    """Whether the name or address is known to be a private one. Nothing is looked up.
+
+    Not so those of VPNs such as Tailscale: carriers use 100.64.0.0/10 between their customers, and
+    names below ts.net are in the public DNS (D-86).
+    """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

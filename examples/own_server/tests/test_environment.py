@@ -7,7 +7,9 @@ from unittest import mock
 
 from django.test import SimpleTestCase
 
+from config.database_url import read_database_url
 from config.environment import Environment
+from config.hosts import read_host
 
 
 class EnvironmentTests(SimpleTestCase):
@@ -17,11 +19,11 @@ class EnvironmentTests(SimpleTestCase):
         "REDIS_DATABASES": "16",
     }
 
-    def environment(self, dotenv: str = "", **variables: str) -> Environment:
+    def environment(self, dotenv: str | bytes = "", **variables: str) -> Environment:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, ".env")
             if dotenv:
-                path.write_text(dotenv)
+                path.write_bytes(dotenv if isinstance(dotenv, bytes) else dotenv.encode())
             with mock.patch.dict(os.environ, variables, clear=True):
                 return Environment(path, self.DEFAULTS)
 
@@ -40,6 +42,58 @@ class EnvironmentTests(SimpleTestCase):
         self.assertEqual(env.problems, [])
         values = [env.text(name) for name in "ABCDEFG"]
         self.assertEqual(values, ["wins", "two words", "$x", "$x", "a#b", "two\nlines", ""])
+
+    def test_a_dotenv_file_is_read_as_people_write_it(self):
+        for line in (
+            "A = rediss://:p@h/0",
+            "  A=rediss://:p@h/0",
+            "\tA\t=\trediss://:p@h/0\t",
+            "export A='rediss://:p@h/0'",
+            'A="rediss://:p@h/0"\r',
+            "A=rediss://:p@h/0 # note",
+            "\ufeffA=rediss://:p@h/0",
+            "\ufeff# note\nA=rediss://:p@h/0",
+        ):
+            with self.subTest(line):
+                env = self.environment(f"{line}\nB=2\n")
+                self.assertEqual((env.text("A"), env.text("B")), ("rediss://:p@h/0", "2"))
+                self.assertEqual(env.problems, [])
+
+    def test_a_dotenv_file_that_is_no_utf_8_is_refused_whole(self):
+        for encoding in ("utf-16", "utf-32", "latin-1"):
+            with self.subTest(encoding):
+                env = self.environment("A=s3crét\n".encode(encoding))
+                self.assertEqual(
+                    env.problems,
+                    [".env cannot be read: save it as UTF-8 text that this user may read."],
+                )
+
+    def test_the_quotes_that_docker_keeps_are_refused_for_every_variable(self):
+        env = self.environment(
+            A="'s3cret'",
+            B='"true"',
+            C="'1'",
+            D='"a,b"',
+            E="'one'",
+            F='"rediss://:s3cret@h"',
+            G="'sqlite:///s3cret'",
+            H='"s3cret.example"',
+        )
+        self.assertEqual(env.text("A"), "s3cret")
+        self.assertIs(env.boolean("B"), True)
+        self.assertEqual(env.integer("C"), 1)
+        self.assertEqual(env.list("D"), ["a", "b"])
+        self.assertEqual(env.choice("E", ("one", "two")), "one")
+        env.redis_policy("F", production=True)
+        env.parsed("G", read_database_url, {})
+        list(env.all_parsed("H", read_host))
+        end = " begins and ends with a quote: remove the quotes around the value."
+        self.assertEqual(env.problems, [f"{name}{end}" for name in "ABCDEFGH"])
+
+    def test_a_number_has_bounds(self):
+        env = self.environment(PORT="65536")
+        env.integer("PORT", "8000", minimum=1, maximum=65535)
+        self.assertEqual(env.problems, ["PORT is not a whole number from 1 to 65535: give one."])
 
     def test_an_empty_line_leaves_the_variable_to_a_later_one(self):
         for empty in ("A=", "A= ", "A=''", 'A=""', "A= # here", "export A=", "\ufeffA=", "A=\r"):

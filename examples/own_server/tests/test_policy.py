@@ -52,9 +52,20 @@ class PolicyTests(SimpleTestCase):
                 self.assertEqual(policy(given).url, expected)
 
     def test_private_hosts_may_be_reached_in_plain_text(self):
-        for host in ("red-abc", "x.railway.internal", "10.1.2.3", "[fd12::1]", "127.0.0.1"):
+        names = ("red-abc", "x.railway.internal", "redis.ns.svc", "redis.ns.svc.cluster.local")
+        names += ("redis.lan", "redis.home.arpa", "Redis.Corp", "redis.localhost")
+        for host in (*names, "10.1.2.3", "[fd12::1]", "127.0.0.1", "169.254.1.2"):
             with self.subTest(host):
                 self.assertFalse(policy(f"redis://{host}:6379").encrypted)
+
+    def test_a_host_that_is_not_known_to_be_private_needs_tls_or_permission(self):
+        """Carriers and VPNs share 100.64.0.0/10, and names below ts.net are public (D-86)."""
+        for host in ("8.8.8.8", "100.101.102.103", "redis.tail1234.ts.net", "svc.example.com"):
+            with self.subTest(host):
+                with self.assertRaises(InvalidSettings) as caught:
+                    policy(f"redis://:s3cret@{host}:6379")
+                self.assertIn(f"{host}, which is not known to be private", str(caught.exception))
+                policy(f"redis://:s3cret@{host}:6379", plaintext_hosts=["100.*", "*.*"])
 
     def test_a_public_host_may_be_named(self):
         for hosts in (["*.com", "H.net"], ["true"], None):
@@ -69,6 +80,15 @@ class PolicyTests(SimpleTestCase):
             ("reddis://:s3cret@h", {}, "copy the URL"),
             ("'redis://:s3cret@h'", {}, "remove the quotes"),
             (":s3cret@h:6379", {}, "put one before it"),
+            ("unix:///run/s3cret.sock", {}, "Unix sockets are not supported"),
+            ("redis+socket:///run/s3cret.sock", {}, "Unix sockets are not supported"),
+            ("sentinel://:s3cret@h:26379;sentinel://h2", {}, "Sentinel is not supported"),
+            ("redis+sentinel://:s3cret@h:26379/s3", {}, "Sentinel is not supported"),
+            ("rediss+cluster://:s3cret@h", {}, "clusters are not supported"),
+            ("django-db", {}, "other stores of results are not supported"),
+            ("db+postgresql://u:s3cret@h/d", {}, "other stores of results are not supported"),
+            ("rpc://", {}, "other stores of results are not supported"),
+            ("redis-cli -u redis://:s3cret@h", {}, "give the URL alone"),
             ("rediss://:s3cret@h:99999", {}, "between 1 and 65535"),
             ("rediss://:s3cret@:6379", {}, "needs a host"),
             ("rediss://:s3cret@h/abc", {}, "number of a database"),
@@ -82,6 +102,8 @@ class PolicyTests(SimpleTestCase):
             ("rediss://:s3cret@h", {"ca_certs": os.devnull}, "it is not a file"),
             ("rediss://:s3cret@h", {"ca_certs": "s3cret" * 1000}, "cannot be read"),
             ("rediss://:s3cret@h", {"client_cert": PEM}, "go together"),
+            ("rediss://h", {"ca_certs": PEM.replace("\n", " ")}, "has lost its line ends"),
+            ("rediss://h", {"ca_certs": PEM.replace("\n", "")}, "has lost its line ends"),
             ("redis://:s3cret@134744072", {}, "plain redis://"),
             ("redis://:s3cret@evil%2Ecom", {}, "needs a host"),
             ("redis://:s3cret@evil\u3002com", {}, "needs a host"),

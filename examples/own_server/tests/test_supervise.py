@@ -17,6 +17,18 @@ LINE = b"x" * 19_999 + b"\n"
 LINES = 2 * MOST_WAITING // len(LINE)
 
 
+class EnvironmentTests(SimpleTestCase):
+    def test_an_empty_number_of_web_processes_counts_as_not_set(self):
+        for given, kept in (("", None), (" ", None), ("2", "2"), ("two", "two")):
+            with (
+                self.subTest(given),
+                mock.patch.dict(os.environ, PATH="", WEB_CONCURRENCY=given, clear=True),
+            ):
+                supervise.prepare_environment()
+                self.assertEqual(os.environ.get("WEB_CONCURRENCY"), kept)
+                self.assertEqual(os.environ["DEBUG"], "false")
+
+
 class OutputTests(SimpleTestCase):
     def setUp(self):
         self.reader, writer = os.pipe()

@@ -379,6 +379,9 @@ def forget_what_cannot_be_written() -> None:
 def prepare_environment() -> None:
     # A `.env` that script/dev wrote may have been copied along, with DEBUG=true in it.
     os.environ.setdefault("DEBUG", "false")
+    # An empty variable counts as not set. gunicorn ends with a traceback at an empty one.
+    if not os.environ.get("WEB_CONCURRENCY", "1").strip():
+        del os.environ["WEB_CONCURRENCY"]
     # The programs are found beside this Python, also when its environment is not activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
 

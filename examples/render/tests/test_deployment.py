@@ -4,8 +4,12 @@ import argparse
 import contextlib
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -16,6 +20,7 @@ from django.test import SimpleTestCase, override_settings
 from django.views.debug import get_default_exception_reporter_filter
 from gunicorn.config import Config as GunicornConfig
 
+from config.database_url import read_database_url
 from operations import supervise
 from operations.watchdog import TAKES_NO_TASKS
 
@@ -28,6 +33,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "www.example.com",
     "DATABASE_URL": "postgres://user:password@localhost:5432/db",
     "EMAIL_URL": "smtp+tls://user:password@localhost:587",
+    "DEFAULT_FROM_EMAIL": "service@example.com",
     "CELERY_BROKER_URL": URL,
     "REDIS_CERT_REQS": "required",
     "REDIS_CHECK_HOSTNAME": "true",
@@ -49,10 +55,18 @@ def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     return run(sys.executable, "manage.py", *arguments, **variables)
 
 
+def deployment_warnings() -> set[str]:
+    """The ids of all that `check --deploy` reports in this process."""
+    return {warning.id for warning in run_checks(include_deployment_checks=True)}
+
+
 class ProductionTests(SimpleTestCase):
     def test_check_deploy_is_clean(self):
         done = manage("check", "--deploy", "--fail-level", "WARNING")
-        self.assertEqual(done.returncode, 0, done.stderr)
+        found = set(re.findall(r"^\S+ \((\w+\.\w+)\) ", done.stderr, re.MULTILINE))
+        # The static files are collected when the service is built.
+        self.assertLessEqual(found, {"operations.W013"}, done.stderr)
+        self.assertEqual(done.returncode, int(bool(found)), done.stderr)
 
     def test_check_deploy_warns_of_variables_that_weaken_the_service(self):
         done = manage("check", "--deploy", **WEAK, REDIS_MAX_CONNECTIONS="5", DATABASE_URL="")
@@ -62,8 +76,7 @@ class ProductionTests(SimpleTestCase):
     def test_check_deploy_warns_of_tasks_that_outlast_their_claim(self):
         options = current_app.conf.broker_transport_options
         with mock.patch.dict(options, visibility_timeout=1):
-            found = {warning.id for warning in run_checks(include_deployment_checks=True)}
-        self.assertIn("operations.W006", found)
+            self.assertIn("operations.W006", deployment_warnings())
 
     def test_celery_uses_the_url_that_was_checked_and_not_the_variable(self):
         url = "valkeys://:p%40ss@h:6379/0?ssl_cert_reqs=required"
@@ -86,9 +99,121 @@ class ProductionTests(SimpleTestCase):
         with override_settings(CACHE_URL=URL):
             self.assertNotIn("password", filtered.get_safe_settings()["CACHE_URL"])
 
+    def test_check_deploy_judges_the_secret_key(self):
+        for key, weak in {
+            "qgNwTIUTRQY6l3kZc0yVvDDnV0mGOWkE2TzJ7bBx5nQ=": False,  # as Render makes them
+            "0123456789abcdef" + "3c5f9a7be1d204860b7d" * 2: False,
+            "q" * 50: True,
+            "abc" * 20: True,
+            "correct-horse-battery-staple-1-" * 2: True,
+            "aabb" * 12 + "ccddeeff": True,
+            "qgNwTIUTRQY6l3kZc0yVvDDnV0mGOWkE2TzJ7bBx5nQ"[:43]: True,
+            "django-insecure-" + "qgNwTIUTRQY6l3kZc0yVvDDnV0mGOWkE2TzJ7bBx": True,
+            "only-for-development" + "qgNwTIUTRQY6l3kZc0yVvDDnV0mGOWkE2TzJ": True,
+            "change_me_qgNwTIUTRQY6l3kZc0yVvDDnV0mGOWkE2TzJ7bBx": True,
+            "Your Secret Key that is long, and that nobody has changed": True,
+        }.items():
+            with self.subTest(key), override_settings(SECRET_KEY=key):
+                self.assertEqual("operations.W011" in deployment_warnings(), weak)
+
+    def test_check_deploy_warns_of_a_public_database_that_is_not_verified(self):
+        public, file = "postgres://u:p@db.example.com/n", __file__
+        for url, warned in {
+            public: True,
+            f"{public}?sslmode=require": True,
+            f"{public}?sslmode=verify-full&sslrootcert=system": False,
+            f"{public}?sslmode=verify-ca&sslrootcert={file}": False,
+            f"{public}?sslrootcert=system": False,
+            "postgres://u:p@8.8.8.8/n": True,
+            "postgres://u:p@db.internal,db.example.com/n": True,
+            "postgres://u:p@db.internal/n?hostaddr=8.8.8.8": True,
+            "postgres://u:p@dpg-abc123-a/n": False,
+            "postgres://u:p@10.1.2.3/n": False,
+            "postgres://u@%2Frun%2Fpostgresql/n": False,
+            "sqlite:////srv/db.sqlite3": False,
+        }.items():
+            with self.subTest(url):
+                database = read_database_url("DATABASE_URL", url)
+                with mock.patch.dict(settings.DATABASES, default=database):
+                    self.assertEqual("operations.W012" in deployment_warnings(), warned)
+                    with mock.patch.dict(os.environ, PGSSLMODE="verify-full"):
+                        sslmode = "sslmode=require" in url
+                        self.assertEqual("operations.W012" in deployment_warnings(), sslmode)
+
+    def test_check_deploy_warns_of_static_files_that_are_not_collected(self):
+        storage = "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        with tempfile.TemporaryDirectory() as folder:
+            storages = settings.STORAGES | {"staticfiles": {"BACKEND": storage}}
+            with override_settings(STORAGES=storages, STATIC_ROOT=folder):
+                self.assertIn("operations.W013", deployment_warnings())
+                Path(folder, "staticfiles.json").write_text('{"version": "1.1", "paths": {}}')
+                self.assertNotIn("operations.W013", deployment_warnings())
+        self.assertNotIn("operations.W013", deployment_warnings())  # with DEBUG
+
+    def test_check_deploy_warns_of_e_mails_that_are_not_sent(self):
+        for name, warned in {"console": True, "locmem": True, "dummy": True, "smtp": False}.items():
+            backend = f"django.core.mail.backends.{name}.EmailBackend"
+            with self.subTest(name), override_settings(EMAIL_BACKEND=backend):
+                self.assertEqual("operations.W003" in deployment_warnings(), warned)
+
+    def test_all_variables_that_are_wrong_are_named_at_once(self):
+        wrong = {
+            "SECRET_KEY": "",
+            "ALLOWED_HOSTS": "https://s3cret.example",
+            "DATABASE_URL": "postgres://u:s3cret@h/n?pgbouncer=true",
+            "EMAIL_URL": "smtp://u:s3cret@mail.example.com:587/?tls=True",
+            "DEFAULT_FROM_EMAIL": "s3cret",
+            "CELERY_BROKER_URL": "sentinel://:s3cret@h",
+            "PORT": "s3cret",
+            "WEB_CONCURRENCY": "0",
+        }
+        for command in (["manage.py", "check"], ["manage.py", "migrate"], ["-m", "celery", "-A"]):
+            arguments = [*command, "config", "beat"] if "celery" in command else command
+            with self.subTest(command):
+                done = run(sys.executable, *arguments, **wrong)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                names = [line.split()[0] for line in done.stderr.splitlines()]
+                self.assertEqual(sorted(names), sorted(wrong), done.stderr)
+                self.assertNotIn("s3c", done.stderr + done.stdout)
+
+    def test_a_platforms_host_name_is_enough(self):
+        done = manage("check", ALLOWED_HOSTS="", RENDER_EXTERNAL_HOSTNAME="x.onrender.com")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_in_development_no_host_needs_to_be_given(self):
+        for hosts in ("", "*"):
+            done = manage("check", DEBUG="true", ALLOWED_HOSTS=hosts)
+            self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_forms_are_taken_from_the_port_of_a_proxy_that_passes_on_the_name_alone(self):
+        code = (
+            "from django.conf import settings as s; print(s.ALLOWED_HOSTS, s.CSRF_TRUSTED_ORIGINS)"
+        )
+        hosts = ".example.com,example.org:8443"
+        done = manage("shell", "-v", "0", "-c", code, ALLOWED_HOSTS=hosts)
+        expected = "['.example.com', 'example.org'] ['https://example.org:8443']"
+        self.assertEqual(done.stdout.strip(), expected, done.stderr)
+
+    def test_the_default_database_is_in_this_folder_whatever_its_name(self):
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent, "c++ a%20b?c#d'e")
+            ignored = shutil.ignore_patterns("node_modules", "tests", ".*", "db.sqlite3")
+            shutil.copytree(settings.BASE_DIR, folder, ignore=ignored)
+            done = subprocess.run(
+                [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+                cwd=folder,
+                env=PRODUCTION | {"DATABASE_URL": ""},
+                capture_output=True,
+                text=True,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(Path(folder, "db.sqlite3").exists())
+
     def test_a_variable_that_is_missing_is_named_in_one_line(self):
         for name, line in {
             "SECRET_KEY": "SECRET_KEY is not set",
+            "ALLOWED_HOSTS": "ALLOWED_HOSTS is not set",
+            "DEFAULT_FROM_EMAIL": "DEFAULT_FROM_EMAIL is not set",
             "CELERY_BROKER_URL": f"{settings.PROVIDERS_URL_NAME} is not set",
         }.items():
             with self.subTest(name):
@@ -118,6 +243,25 @@ class WebTests(SimpleTestCase):
             with self.subTest(name):
                 message = f"{name} in gunicorn.conf.py\n{self.printed}"
                 self.assertEqual(self.gunicorn.get(name), str(value), message)
+
+    def test_an_empty_or_wrong_port_is_none_for_gunicorn(self):
+        """An empty one counts as not set. A wrong one is refused by the settings, after this."""
+        for port, bind in {
+            "": "127.0.0.1:8000",
+            " ": "127.0.0.1:8000",
+            "http": "127.0.0.1:8000",
+            "8080": "0.0.0.0:8080",
+        }.items():
+            with self.subTest(port):
+                done = run(
+                    sys.executable, "-m", "gunicorn", "--print-config", "config.wsgi", PORT=port
+                )
+                self.assertRegex(done.stdout, rf"\nbind += \['{bind}'\]\n", done.stderr)
+
+    def test_gunicorn_refuses_a_wrong_port_as_all_others_do(self):
+        done = run(sys.executable, "-m", "gunicorn", "config.wsgi", PORT="http")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(done.stderr, "PORT is not a whole number from 1 to 65535: give one.\n")
 
     def test_no_command_says_another_number_of_threads(self):
         """Connections to Redis are counted from the number in gunicorn.conf.py."""

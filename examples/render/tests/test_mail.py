@@ -619,6 +619,7 @@ class SettingsTests(TestCase):
             code = "from django.conf import settings; print(settings.EMAIL_BACKEND)"
             module_name = os.environ["DJANGO_SETTINGS_MODULE"]
             names = {"EMAIL_URL": url, "DEBUG": "true", "DJANGO_SETTINGS_MODULE": module_name}
+            names["DEFAULT_FROM_EMAIL"] = "service@mail.example"
             environment = os.environ | names
             process = subprocess.run(
                 [sys.executable, "-c", code],
