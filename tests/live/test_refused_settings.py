@@ -130,6 +130,33 @@ REFUSED = {
     "no such driver": ("DATABASE_URL", {"DATABASE_URL": f"mysql://u:{PASSWORD}@h/db"}),
     "e-mail": ("EMAIL_URL", {"EMAIL_URL": f"smtp+tls://u:{PASSWORD}@h:port"}),
     "no such mailer": ("EMAIL_URL", {"EMAIL_URL": f"pigeon://u:{PASSWORD}@h"}),
+    "no database name": ("DATABASE_URL", {"DATABASE_URL": f"postgres://u:{PASSWORD}@h"}),
+    "option of another library": (
+        "DATABASE_URL",
+        {"DATABASE_URL": f"postgres://u:{PASSWORD}@h/db?pgbouncer=true"},
+    ),
+    "no such sslmode": (
+        "DATABASE_URL",
+        {"DATABASE_URL": f"postgres://u:{PASSWORD}@h/db?sslmode=required"},
+    ),
+    "raw slash for the database": ("DATABASE_URL", {"DATABASE_URL": f"postgres://u:{RAW}@h/db"}),
+    "TLS as an option": ("EMAIL_URL", {"EMAIL_URL": f"smtp://u:{PASSWORD}@h:587/?tls=True"}),
+    "mail in plain text": ("EMAIL_URL", {"EMAIL_URL": f"smtp://u:{PASSWORD}@mail.example.com"}),
+    "mail at the wrong port": ("EMAIL_URL", {"EMAIL_URL": f"smtp+tls://u:{PASSWORD}@h:465"}),
+    "mail user without password": ("EMAIL_URL", {"EMAIL_URL": "smtp+tls://Zq7xK9vw@h:587"}),
+    "mail password beyond ASCII": ("EMAIL_URL", {"EMAIL_URL": f"smtp+tls://u:{PASSWORD}ö@h:587"}),
+    "nobody sends": (
+        "DEFAULT_FROM_EMAIL",
+        {"EMAIL_URL": f"smtp+tls://u:{PASSWORD}@h", "DEFAULT_FROM_EMAIL": None},
+    ),
+    "no address": ("DEFAULT_FROM_EMAIL", {"DEFAULT_FROM_EMAIL": GOOD}),
+    "no hosts": ("ALLOWED_HOSTS", {"ALLOWED_HOSTS": None}),
+    "any host": ("ALLOWED_HOSTS", {"ALLOWED_HOSTS": "*"}),
+    "a URL for a host": ("ALLOWED_HOSTS", {"ALLOWED_HOSTS": GOOD}),
+    "port too high for the web": ("PORT", {"PORT": "99999"}),
+    "quoted secret": ("SECRET_KEY", {"SECRET_KEY": f'"{PASSWORD}"'}),
+    "socket": ("REDIS_URL", {"REDIS_URL": f"unix://:{PASSWORD}@/run/redis.sock"}),
+    "sentinel": ("REDIS_URL", {"REDIS_URL": f"sentinel://:{PASSWORD}@localhost:26379"}),
     "log level": ("LOG_LEVEL", {"LOG_LEVEL": "loud"}),
     "HSTS": ("SECURE_HSTS_SECONDS", {"SECURE_HSTS_SECONDS": "1h"}),
     "tasks at a time": ("CELERY_WORKER_CONCURRENCY", {"CELERY_WORKER_CONCURRENCY": "two"}),
@@ -145,6 +172,19 @@ REFUSED |= {f"a URL in {name}": (name, {name: GOOD}) for name in CHOICES}
 WORDS = {
     "quotes": "remove the quotes",
     "quotes at the end": "remove the quotes",
+    "quoted secret": "remove the quotes",
+    "no database name": "end it in /NAME",
+    "option of another library": "does not know",
+    "no such sslmode": "verify-full",
+    "TLS as an option": "smtp+tls://",
+    "mail in plain text": "not known to be private",
+    "mail at the wrong port": "smtp+ssl://",
+    "nobody sends": "is not set",
+    "no hosts": "is not set",
+    "any host": "write the names",
+    "a URL for a host": "no host name",
+    "socket": "Unix sockets are not supported",
+    "sentinel": "Sentinel is not supported",
     "misspelt scheme": "does not start with redis:// or rediss:// ... copy the URL",
     "wrong scheme": "does not start with redis:// or rediss:// ... copy the URL",
     "no scheme": "does not start with redis:// or rediss:// ... put one before it",
@@ -187,7 +227,8 @@ COMMANDS = {
     "gunicorn": "gunicorn config.wsgi --bind 127.0.0.1:{port}",
     "supervise": "python -m operations.supervise -c supervisord.conf",
 }
-EVERYWHERE = ["no secret key", "raw slash", "another key", "database"]
+EVERYWHERE = ["no secret key", "raw slash", "another key", "database", "no hosts"]
+EVERYWHERE += ["TLS as an option", "port of the web"]
 
 
 @pytest.fixture(scope="module")
@@ -279,12 +320,25 @@ def test_every_process_refuses(command, wrong, environment):
     refuses(project.run(line, seconds=30), name)
 
 
-@pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "PORT"])
 @pytest.mark.parametrize("command", ["celery worker", "celery beat", "supervise"])
-def test_what_gunicorn_reads_itself_is_refused_by_others_too(command, name, environment):
+def test_what_gunicorn_reads_itself_is_refused_by_others_too(command, environment):
     """gunicorn has its own words for a wrong one."""
-    project = environment({name: "two"})
-    refuses(project.run(COMMANDS[command], seconds=30), name)
+    project = environment({"WEB_CONCURRENCY": "two"})
+    refuses(project.run(COMMANDS[command], seconds=30), "WEB_CONCURRENCY")
+
+
+def test_all_that_is_wrong_is_named_at_once(environment):
+    """A line for each variable, and no more."""
+    wrong = ["no secret key", "any host", "no such sslmode", "TLS as an option", "no address"]
+    project = environment(
+        {name: value for what in wrong for name, value in REFUSED[what][1].items()}
+    )
+    for command in ("python manage.py migrate", *COMMANDS.values()):
+        done = project.run(command.format(port=free_port()), seconds=30)
+        assert done.returncode == 2
+        named = sorted(line.split()[0] for line in done.stderr.splitlines())
+        assert named == sorted(REFUSED[what][0] for what in wrong)
+        assert not any(part in done.stdout + done.stderr for part in PARTS)
 
 
 def test_debug_of_a_forgotten_env_file_is_off_under_supervise(deployment, tmp_path):

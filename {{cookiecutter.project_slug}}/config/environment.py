@@ -114,12 +114,16 @@ class Environment:
         return given in TRUE
 
     def integer(
-        self, name: str, default: str = "0", *, minimum: int = 0, maximum: int = 999_999_999
+        self, name: str, default: str = "0", *, minimum: int = 0, maximum: int | None = None
     ) -> int:
         given = self.text(name, default)
-        if re.fullmatch("[0-9]{1,9}", given) and minimum <= int(given) <= maximum:
-            return int(given)
-        self.refuse(f"{name} is not a whole number from {minimum} to {maximum}: give one.")
+        if re.fullmatch("[0-9]{1,9}", given) and int(given) >= minimum:
+            if maximum is None or int(given) <= maximum:
+                return int(given)
+        bounds = f"of at least {minimum}, with at most 9 digits"
+        if maximum is not None:
+            bounds = f"from {minimum} to {maximum}"
+        self.refuse(f"{name} is not a whole number {bounds}: give one.")
         usual = self.defaults.get(name, default)
         return max(minimum, int(usual)) if usual.isdecimal() else minimum
 
