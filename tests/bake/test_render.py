@@ -65,9 +65,13 @@ MODULES = {
     "config": [
         "__init__",
         "celery",
+        "database_url",
+        "email_url",
         "environment",
+        "hosts",
         "results",
         "settings",
+        "url_parts",
         "urls",
         "wsgi",
     ],
@@ -78,6 +82,7 @@ MODULES = {
         "checks",
         "consumer",
         "health",
+        "log_filters",
         "models",
         "probes",
         "put_aside",
@@ -134,12 +139,14 @@ MODULES = {
         "test_development",
         "test_diagnosis",
         "test_environment",
+        "test_hosts",
         "test_mail",
         "test_operations",
         "test_policy",
         "test_registration",
         "test_supervise",
         "test_transport",
+        "test_variables",
         "test_worker",
     ],
 }
@@ -184,6 +191,7 @@ DEPLOY = {
 # The variables of a process in render.yaml. One more holds the Redis URL.
 CLIENT = {"REDIS_CLIENT_CERT", "REDIS_CLIENT_KEY"}
 VARIABLES = {"DATABASE_URL", "REDIS_CA_CERTS", "EMAIL_URL", "DEFAULT_FROM_EMAIL"} | CLIENT
+VARIABLES |= {"ALLOWED_HOSTS"}
 
 
 def facts_of(row):

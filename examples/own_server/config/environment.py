@@ -20,6 +20,8 @@ from redis_connection.policy import Policy, read_policy
 TRUE = ("true", "1", "yes", "on")
 FALSE = ("false", "0", "no", "off")
 
+LARGEST = 999_999_999  # of any number
+
 T = TypeVar("T")
 
 # Stands in for a policy that was refused, until `exit_if_wrong()` ends the process.
@@ -117,11 +119,12 @@ class Environment:
         self, name: str, default: str = "0", *, minimum: int = 0, maximum: int | None = None
     ) -> int:
         given = self.text(name, default)
-        if re.fullmatch("[0-9]{1,9}", given) and int(given) >= minimum:
-            if maximum is None or int(given) <= maximum:
-                return int(given)
-        bounds = f"of at least {minimum}, with at most 9 digits"
-        if maximum is not None:
+        most = LARGEST if maximum is None else maximum
+        if re.fullmatch("[0-9]{1,9}", given) and minimum <= int(given) <= most:
+            return int(given)
+        if maximum is None:
+            bounds = f"of at least {minimum}, with at most 9 digits"
+        else:
             bounds = f"from {minimum} to {maximum}"
         self.refuse(f"{name} is not a whole number {bounds}: give one.")
         usual = self.defaults.get(name, default)
